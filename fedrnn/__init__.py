@@ -1,0 +1,1 @@
+"""Federated recurrent networks on a cluster of Raspberry Pis."""

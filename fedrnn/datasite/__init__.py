@@ -1,0 +1,1 @@
+"""PySyft on a node and towards it: the only code that imports its packages."""

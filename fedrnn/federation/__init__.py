@@ -1,0 +1,1 @@
+"""The Flower apps and strategies: Flower's public API, and no network traffic."""

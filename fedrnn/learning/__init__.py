@@ -1,0 +1,1 @@
+"""The network, its text and its data: torch, and no network traffic."""

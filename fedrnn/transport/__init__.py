@@ -1,0 +1,1 @@
+"""How messages travel: SSH, sockets and Flower's Grid; no torch."""
