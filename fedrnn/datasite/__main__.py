@@ -1,0 +1,7 @@
+"""`python -m fedrnn.datasite`: one pass of the datasite, as its unit starts it."""
+
+import sys
+
+from fedrnn.datasite.owner import main
+
+sys.exit(main())

@@ -1,0 +1,128 @@
+"""A folder of `<Label>.txt`, one sample a line, becomes the node's PySyft data set.
+
+Its private part stays on the node. Its mock part is made from the labels alone: no private row
+is read for it. Counts per label are published, rows never.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from syft_datasets.dataset_manager import SyftDatasetManager
+
+from fedrnn.datasite.layout import DATASET, DESCRIPTION, Site, dataset_folder
+from fedrnn.datasite.owner import Datasite, quiet
+
+MOCK_ROWS = 5
+SCHEMA = "<Label>.txt, UTF-8, one sample a line"
+
+
+def count_rows(folder: Path) -> dict[str, int]:
+    """Count the lines per label that are not blank.
+
+    Raises ValueError naming the folder or the file, and what is expected there.
+    """
+    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    if not files:
+        raise ValueError(
+            f"{folder} holds no data: put one file per label there, named <Label>.txt, "
+            "one sample a line"
+        )
+    counts = {}
+    for file in files:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not UTF-8 ({error.reason}): convert it") from None
+        counts[file.stem] = sum(1 for line in lines if line.strip())
+        if not counts[file.stem]:
+            raise ValueError(f"{file} is empty: remove it or fill it")
+    return counts
+
+
+def mock_rows(label: str) -> list[str]:
+    """Make up samples from nothing but the label, the same on every node."""
+    # S311: made-up names are no secret.
+    dice = random.Random(label)  # noqa: S311
+    syllables = ["ba", "ko", "li", "mun", "ner", "sa", "tor", "vi", "zel", "dra"]
+    return ["".join(dice.choices(syllables, k=dice.randint(2, 3))) for _ in range(MOCK_ROWS)]
+
+
+def create(site: Site, source: Path) -> bool:
+    """Make or renew the data set from `source`; return whether anything changed."""
+    counts = count_rows(source)
+    datasite = Datasite(site)
+    description, digest = site.syftbox / DESCRIPTION, _digest(source, datasite.researchers)
+    stamp = site.syftbox / f".{DATASET}.sha256"  # the owner's alone: it would confirm a guess
+    if stamp.is_file() and stamp.read_text() == digest:
+        return False
+    with datasite.alone(), quiet():
+        manager = SyftDatasetManager(site.syftbox, datasite.owner)
+        if any(d.name == DATASET for d in manager.get_all(datasite.owner)):
+            manager.delete(DATASET, require_confirmation=False)
+        with tempfile.TemporaryDirectory() as mock:
+            for label in counts:
+                (Path(mock) / f"{label}.txt").write_text("\n".join(mock_rows(label)) + "\n")
+            manager.create(
+                name=DATASET,
+                mock_path=mock,
+                private_path=source,
+                summary=f"{sum(counts.values())} rows of {len(counts)} labels",
+                users=datasite.researchers,
+            )
+        _open_to_jobs(site, datasite.owner)
+        description.write_text(json.dumps(_describe(counts)))
+        datasite.publish()
+    stamp.write_text(digest)
+    return True
+
+
+def _digest(source: Path, researchers: list[str]) -> str:
+    """Identify what the data set was made from; kept by the owner, never published."""
+    parts = [f"{f.name} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in source.glob("*.txt")]
+    return hashlib.sha256("\n".join([*sorted(parts), *researchers]).encode()).hexdigest()
+
+
+def _open_to_jobs(site: Site, owner: str) -> None:
+    """Let the job's group, which these folders have by setgid, read; nobody else."""
+    public = site.syftbox / owner / "public"
+    for top in (dataset_folder(site, owner), public):
+        for path in (top, *top.rglob("*")):
+            path.chmod(0o2750 if path.is_dir() else 0o640)
+
+
+def _describe(counts: dict[str, int]) -> dict[str, Any]:
+    return {
+        "dataset": DATASET,
+        "schema": SCHEMA,
+        "rows": sum(counts.values()),
+        "labels": counts,
+        "mock": {label: mock_rows(label) for label in counts},
+    }
+
+
+def main() -> int:
+    """Make the data set of this node; print `changed` or `unchanged`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path, help="the folder of <Label>.txt")
+    parser.add_argument("--root", help="use the datasite below this folder")
+    asked = parser.parse_args()
+    os.umask(0o027)
+    try:
+        print("changed" if create(Site.at(asked.root), asked.source) else "unchanged")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Where things lie on a node, and what names may look like.
+
+Standard library only: the gate imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DATASET = "names"  # the one data set that a node offers
+DESCRIPTION = f".{DATASET}.json"  # in the SyftBox: what may be said of it, and what it came from
+SENDER = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}@[a-z0-9][a-z0-9.-]{0,31}\Z")
+JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
+
+
+def job_key(sender: str, job: str) -> str:
+    """Name a job of a sender, as systemd instances, sockets and folders are named.
+
+    Raises ValueError for a name that could mean another path or another unit.
+    """
+    if not SENDER.match(sender):
+        raise ValueError(f"{sender!r} is no sender: an address in lower case is expected")
+    if not JOB.match(job):
+        raise ValueError(f"{job!r} is no job name: lower case, digits and '-', at most 40")
+    return f"{sender}:{job}"
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Undo `job_key`, with the same checks."""
+    sender, _, job = key.partition(":")
+    job_key(sender, job)
+    return sender, job
+
+
+@dataclass(frozen=True)
+class Site:
+    """The folders of one datasite: of the system, or below one folder for `--local`."""
+
+    etc: Path = Path("/etc/fedrnn")
+    var: Path = Path("/var/lib/fedrnn")
+    run: Path = Path("/run/fedrnn")
+
+    @classmethod
+    def at(cls, root: str | Path | None) -> Site:
+        """Return the system's site, or the site below `root`."""
+        if root is None:
+            return cls()
+        base = Path(root)
+        return cls(base / "etc", base / "var", base / "run")
+
+    @property
+    def syftbox(self) -> Path:
+        """PySyft's folder: state of the datasite, the data sets; the owner's alone."""
+        return self.var / "SyftBox"
+
+    @property
+    def mailbox(self) -> Path:
+        """What the gate has received and the datasite has not yet read."""
+        return self.var / "mailbox" / "new"
+
+    @property
+    def due(self) -> Path:
+        """One file per job that has ended and waits for the datasite to record it."""
+        return self.var / "due"
+
+    @property
+    def jobs(self) -> Path:
+        """Approved code, as the job's account sees it."""
+        return self.var / "jobs"
+
+    def published(self, sender: str) -> Path:
+        """Return the folder with what this sender may read."""
+        return self.var / "published" / sender
+
+    def socket(self, key: str) -> Path:
+        """Return the Unix socket of the worker of this job."""
+        return self.run / key / "worker.sock"
+
+    def config(self) -> dict[str, Any]:
+        """Read `datasite.json`: `owner`, `researchers`, `launcher`."""
+        config: dict[str, Any] = json.loads((self.etc / "datasite.json").read_text())
+        return config
+
+    def approved_jobs(self) -> dict[str, Any]:
+        """Read the operator's allow-list: fingerprint of a job to its name."""
+        approved: dict[str, Any] = json.loads((self.etc / "approved_jobs.json").read_text())
+        return approved
+
+
+def dataset_folder(site: Site, owner: str) -> Path:
+    """Return where PySyft keeps the private part of the data set."""
+    return site.syftbox / owner / "private" / "syft_datasets" / DATASET

@@ -1,0 +1,179 @@
+"""The researcher's hands: PySyft's job and data-set objects over the links to the nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from syft_datasets.dataset_manager import SyftDatasetManager
+from syft_job import JobClient, JobInfo, SyftJobConfig
+
+from fedrnn.datasite.policy import manifest
+
+SOURCE = Path(__file__).parents[1]  # the package `fedrnn` of this checkout
+TRAINING_FILES = (
+    "__init__.py",
+    "learning/__init__.py",
+    "learning/text.py",
+    "learning/model.py",
+    "learning/data.py",
+    "learning/training.py",
+    "learning/evaluation.py",
+    "federation/__init__.py",
+    "federation/client_app.py",
+    "federation/codec.py",
+    "transport/__init__.py",
+    "transport/wire.py",
+    "transport/worker.py",
+)
+MAIN = """\"\"\"Train on this node's data until the researcher ends the run.\"\"\"
+
+from fedrnn.transport.worker import main
+
+raise SystemExit(main())
+"""
+# The node's own environment holds the packages; PySyft's stock script would fetch them anew.
+RUN = "#!/bin/bash\nset -euo pipefail\ncd code\nexec python {entrypoint}\n"
+MAX_RESULTS = 256 << 20
+
+
+class Gate(Protocol):
+    """What is needed of a link: one verb and its output."""
+
+    name: str
+    call: Callable[..., Awaitable[bytes]]
+
+
+def training_code(folder: Path) -> Path:
+    """Write the code of the training job, as it lies in this checkout, into a new folder."""
+    for name in TRAINING_FILES:
+        target = folder / "fedrnn" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(SOURCE / name, target)
+    (folder / "main.py").write_text(MAIN)
+    return folder
+
+
+class NodeClient:
+    """One node as a researcher sees it: PySyft's folder of it, mirrored here.
+
+    `box` is the SyftBox of the researcher; the mirror never leaves the owner's part of it.
+    """
+
+    def __init__(self, gate: Gate, researcher: str, owner: str, box: Path) -> None:
+        box.mkdir(parents=True, exist_ok=True)
+        self.gate, self.owner, self.box = gate, owner, box
+        with _quiet():
+            config = SyftJobConfig(syftbox_folder=box, current_user_email=researcher)
+            self.job_client = JobClient(config, owner)
+            self.dataset_manager = SyftDatasetManager(box, researcher)
+
+    async def describe(self) -> dict[str, Any]:
+        """Return the node's data set in counts, its mock sample, and what the node runs."""
+        described: dict[str, Any] = json.loads(await self.gate.call("describe"))
+        return described
+
+    async def submit(self, code: Path, name: str, entrypoint: str | None = None) -> Path:
+        """Submit a file or a folder of Python as a PySyft job; return its folder here."""
+        with _quiet():
+            job: Path = self.job_client.submit_python_job(
+                self.owner, str(code), job_name=name, entrypoint=entrypoint
+            )
+            started = self.job_client.manager.new_submission_ref(self.owner, name)
+            metadata = self.job_client.manager.read_submission(started)
+        (job / "run.sh").write_text(RUN.format(entrypoint=metadata.entrypoint))
+        try:
+            await self.gate.call(f"submit {name}", pack(job))
+        except Exception:
+            shutil.rmtree(job)  # the name stays free for another try
+            raise
+        return job
+
+    async def status(self, name: str) -> dict[str, Any]:
+        """Return the state of a job: `status`, `reason`, `sha256`, `attached`, …"""
+        state: dict[str, Any] = json.loads(await self.gate.call(f"status {name}"))
+        return state
+
+    async def pull(self) -> None:
+        """Bring what the owner shares into the mirror: mocks, states, outputs, logs."""
+        unpack(await self.gate.call("results"), self.box, self.owner)
+
+    def datasets(self) -> list[Any]:
+        """Return PySyft's objects of this owner's data sets, as pulled."""
+        return list(self.dataset_manager.get_all(self.owner))
+
+    def jobs(self) -> list[JobInfo]:
+        """Return PySyft's objects of the jobs sent to this owner, as pulled."""
+        with _quiet():
+            return [j for j in self.job_client.jobs if j.datasite_owner_email == self.owner]
+
+
+def pack(job: Path) -> bytes:
+    """Return a job folder as the tar stream that the gate takes: plain files in order."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for path in sorted(p for p in job.rglob("*") if p.is_file()):
+            entry = tarfile.TarInfo(path.relative_to(job).as_posix())
+            entry.size = path.stat().st_size
+            with path.open("rb") as content:
+                tar.addfile(entry, content)
+    return stream.getvalue()
+
+
+def unpack(data: bytes, box: Path, owner: str) -> None:
+    """Lay out what a node has sent, in its owner's folder and nowhere else.
+
+    Raises ValueError for a path that leaves it: a node speaks for its own owner only.
+    """
+    if len(data) > MAX_RESULTS:
+        raise ValueError(f"{owner} sent {len(data) >> 20} MiB of results")
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if not member.isfile() or path.parts[0] != owner or ".." in path.parts:
+                raise ValueError(f"{owner} sent {member.name!r}, which is not its own")
+            content = tar.extractfile(member)
+            target = box.joinpath(*path.parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.read() if content else b"")
+
+
+def training_manifest() -> dict[str, str]:
+    """Return path and SHA-256 of every file of the training job of this checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        return code_manifest(training_code(Path(folder)), "main.py")
+
+
+def code_manifest(code: Path, entrypoint: str) -> dict[str, str]:
+    """Return the manifest that a job of this code has on a node."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder)
+        shutil.copytree(code, job / "code")
+        (job / "run.sh").write_text(RUN.format(entrypoint=entrypoint))
+        return manifest(job)
+
+
+def allow_list(names: Iterable[str]) -> dict[str, Any]:
+    """Return the operator's allow-list for `training` and for folders with a `main.py`."""
+    from fedrnn.datasite.policy import fingerprint
+
+    approved = {}
+    for name in names:
+        files = training_manifest() if name == "training" else code_manifest(Path(name), "main.py")
+        approved[fingerprint(files)] = {"name": name, "files": files}
+    return approved
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PySyft advises to install from the internet
+        yield

@@ -1,0 +1,214 @@
+"""PySyft's job runner, made to hand an approved job to its own unit and account, and to return.
+
+The stock runner keeps the job as a child, with the owner's whole environment, inside the inbox.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from syft_job import JobStatus, SyftJobConfig, SyftJobRunner
+from syft_job.job_storage import JobRef
+
+from fedrnn.datasite.layout import Site, dataset_folder, job_key
+from fedrnn.datasite.mailbox import copy_plain
+from fedrnn.datasite.policy import DecisionLog, fingerprint, manifest
+
+MAX_OUTPUT = 64 << 20
+
+
+class Launcher(Protocol):
+    """Starts the staged job of a key, and tells whether it runs."""
+
+    def start(self, key: str, staged: Path) -> None:
+        """Start the job, return at once."""
+
+    def is_alive(self, key: str) -> bool:
+        """Tell whether the job still runs."""
+
+
+class SystemdLauncher:
+    """On a node: the template unit `fedrnn-job@`, started through a socket of root's.
+
+    The datasite itself may start nothing; the service behind the socket starts that one unit.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.socket = site.run / "launch"
+
+    def start(self, key: str, staged: Path) -> None:
+        """Name the key to the launch service and wait for its word."""
+        with socket.socket(socket.AF_UNIX) as launch:
+            launch.connect(os.fspath(self.socket))
+            launch.sendall(f"{key}\n".encode())
+            if launch.makefile().read().strip() != "started":
+                raise OSError(f"systemd did not start fedrnn-job@{key}: see its journal")
+
+    def is_alive(self, key: str) -> bool:
+        """Ask systemd for the state of the unit."""
+        asked = subprocess.run(
+            ["systemctl", "is-active", f"fedrnn-job@{key}.service"], capture_output=True, text=True
+        )
+        return asked.stdout.strip() in ("active", "activating", "deactivating")
+
+
+class ProcessLauncher:
+    """For `--local`: a detached process of the same account."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def start(self, key: str, staged: Path) -> None:
+        """Start run.sh; when it ends, the datasite is told as systemd would tell it."""
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        for line in (staged / "environment").read_text().splitlines():
+            name, _, value = line.partition("=")
+            environment[name] = value
+        self.site.socket(key).parent.mkdir(parents=True, exist_ok=True)
+        after = (
+            'bash run.sh; echo "exited $?" > "$0"; '
+            'cd "$3"; exec "$1" -m fedrnn.datasite --root "$2"'
+        )
+        root, source = self.site.var.parent, Path(__file__).parents[2]
+        with (staged / "stdout.txt").open("wb") as out, (staged / "stderr.txt").open("wb") as err:
+            job = subprocess.Popen(
+                ["sh", "-c", after, self.site.due / key, sys.executable, root, source],
+                cwd=staged,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        (staged / "pid").write_text(str(job.pid))
+
+    def is_alive(self, key: str) -> bool:
+        """Look for the process."""
+        try:
+            os.kill(int((self.site.jobs / key / "pid").read_text()), 0)
+        except (OSError, ValueError):
+            return False
+        return True
+
+
+class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
+    """Runs approved jobs out of the datasite's reach: staged, started, later finished."""
+
+    def __init__(self, site: Site, jobs: SyftJobConfig, launcher: Launcher) -> None:
+        super().__init__(jobs)
+        self.site, self.launcher, self.log = site, launcher, DecisionLog(site)
+
+    def _execute_job(
+        self, ref: JobRef, stream_output: bool = True, timeout: int | None = None
+    ) -> bool:
+        key = job_key(ref.ds_email, ref.job_name)
+        self._prepare_outputs_dir(ref)
+        staged = self._stage(ref, key)
+        found, approved = fingerprint(manifest(staged)), self.log.approved_fingerprint(key)
+        if found != approved:
+            self._fail(ref, key, found, f"these files are not the approved ones ({approved})")
+            return False
+        state = self.manager.read_state(ref)
+        state.status = JobStatus.RUNNING
+        self.manager.write_state(ref, state)
+        self.log.add("start", key, found)
+        try:
+            self.launcher.start(key, staged)
+        except OSError as error:
+            self._fail(ref, key, found, str(error))
+            return False
+        return True
+
+    def _share_job_results(self, ref: JobRef, share_outputs: bool, share_logs: bool) -> None:
+        """Share nothing yet: the job has only started. `finish` shares."""
+
+    def _stage(self, ref: JobRef, key: str) -> Path:
+        """Copy the approved code to where the job's account reads it, and nothing else."""
+        staged = self.site.jobs / key
+        shutil.rmtree(staged, ignore_errors=True)
+        copy_plain(self.manager.submission_dir(ref), staged)
+        outputs = staged / "code" / "outputs"
+        outputs.mkdir(exist_ok=True)
+        (staged / "environment").write_text(self._environment(key))
+        for path in (staged, *staged.rglob("*")):
+            path.chmod(0o2750 if path.is_dir() else 0o640)
+        outputs.chmod(0o2770)
+        return staged
+
+    def _environment(self, key: str) -> str:
+        """Give the job PySyft's variables and ours, and nothing of the datasite's own."""
+        owner = self.config.current_user_email
+        variables = {
+            "FEDRNN_DATA": dataset_folder(self.site, owner),
+            "FEDRNN_SOCKET": self.site.socket(key),
+            "SYFTBOX_FOLDER": self.site.syftbox,
+            "SYFTBOX_EMAIL": owner,
+            "SYFT_IS_IN_JOB": "true",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        return "".join(f"{name}={value}\n" for name, value in variables.items())
+
+    def finish(self, ref: JobRef, return_code: int) -> None:
+        """Record how a job ended, take over its outputs and share them with its sender."""
+        key = job_key(ref.ds_email, ref.job_name)
+        staged, review = self.site.jobs / key, self.manager.review_dir(ref)
+        if staged.is_dir():
+            outputs = review / "outputs"
+            shutil.rmtree(outputs, ignore_errors=True)
+            try:
+                copy_plain(staged / "code" / "outputs", outputs, MAX_OUTPUT)
+            except (OSError, ValueError) as error:
+                outputs.mkdir(exist_ok=True)
+                (outputs / "refused.txt").write_text(f"The outputs were not taken over: {error}\n")
+            for name in ("stdout.txt", "stderr.txt"):
+                if (staged / name).is_file():
+                    shutil.copyfile(staged / name, review / name)
+            shutil.rmtree(staged)
+        (review / "returncode.txt").write_text(str(return_code))
+        self._set_finalized_job_state(ref, return_code)
+        self.log.add("end", key, self.log.approved_fingerprint(key) or "", result=return_code)
+        super()._share_job_results(ref, True, True)
+
+    def finish_ended(self) -> None:
+        """Finish what has told so, and what is marked as running and is not (a power cut)."""
+        for ref in self._running():
+            key = job_key(ref.ds_email, ref.job_name)
+            note = self.site.due / key
+            # The note is written before the unit is gone: look for it last.
+            if note.is_file() or not self.launcher.is_alive(key):
+                self.finish(ref, _exit_code(note))
+            else:
+                continue
+            note.unlink(missing_ok=True)
+        running = {job_key(r.ds_email, r.job_name) for r in self._running()}
+        for note in self.site.due.iterdir():
+            if note.name not in running:
+                note.unlink()
+
+    def _running(self) -> list[JobRef]:
+        refs: list[JobRef] = self._get_jobs_with_status(JobStatus.RUNNING)
+        return refs
+
+    def _fail(self, ref: JobRef, key: str, found: str, reason: str) -> None:
+        self.log.add("refuse", key, found, reason=reason)
+        state = self.manager.read_state(ref)
+        state.review_reason = reason
+        self.manager.write_state(ref, state)
+        self._set_finalized_job_state(ref, -1)
+
+
+def _exit_code(note: Path) -> int:
+    """Read `exited CODE` or `killed SIGNAL` as systemd words it; -1 for anything else."""
+    try:
+        how, code = note.read_text().split()
+    except (OSError, ValueError):
+        return -1
+    return int(code) if how == "exited" and code.isdigit() else -1

@@ -1,0 +1,284 @@
+"""A Flower Grid whose nodes are long-lived workers behind links: SSH to a Pi, or a local gate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedrnn.transport import wire
+from fedrnn.transport.link import Link, LinkError
+
+log = logging.getLogger("fedrnn.grid")
+T = TypeVar("T")
+
+RETRY_SECONDS = 0.2
+AWAY_SECONDS = 20.0  # a node that is away longer misses the round
+HELLO_SECONDS = 60.0
+
+
+class NoRepliesError(RuntimeError):
+    """A round in which no node answered: to go on would train nothing and say nothing."""
+
+
+class Loop:
+    """An event loop in a thread of its own, for Flower's strategies, which are synchronous."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine there and return its result here."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+
+@dataclass
+class Traffic:
+    """What one node was sent and has sent, in bytes, and how often it had to be reached anew."""
+
+    down: int = 0
+    up: int = 0
+    reconnects: int = -1
+
+
+class WorkerLink:
+    """The stream to one node's worker: kept open, opened anew, each request answered once."""
+
+    def __init__(self, link: Link, job: str) -> None:
+        self.link, self.job = link, job
+        self.traffic = Traffic()
+        self.error = ""
+        self._up = asyncio.Event()
+        self._writer: wire.Writer | None = None
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._stopped = asyncio.Event()
+        self._task = asyncio.ensure_future(self._keep_open())
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether a worker has greeted and is still there."""
+        return self._up.is_set()
+
+    async def wait_up(self, seconds: float) -> bool:
+        """Wait for the worker's greeting."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._up.wait(), seconds)
+        return self.is_up
+
+    async def request(self, identity: str, parts: tuple[bytes, ...]) -> Message:
+        """Send a request until its reply comes; raises LinkError when the node stays away."""
+        while True:
+            if not await self.wait_up(AWAY_SECONDS):
+                raise LinkError(f"{self.link.name}: away for {AWAY_SECONDS:.0f} s: {self.error}")
+            reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            self._waiting[identity] = reply
+            try:
+                if self._writer is None:
+                    raise ConnectionError("closed")
+                self.traffic.down += wire.write_frame(self._writer, wire.MESSAGE, *parts)
+                await self._writer.drain()
+                return await reply
+            except (ConnectionError, OSError) as error:
+                log.info("%s: sending again: %s", self.link.name, error)
+                await asyncio.sleep(RETRY_SECONDS)
+            finally:
+                self._waiting.pop(identity, None)
+
+    async def stop(self, seconds: float = 10.0) -> None:
+        """Tell the worker to end, wait for its word, and close the stream."""
+        if self._writer is not None and self.is_up:
+            with contextlib.suppress(TimeoutError, ConnectionError, OSError):
+                wire.write_frame(self._writer, wire.STOP)
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _keep_open(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                await self._serve_stream()
+            except asyncio.IncompleteReadError:
+                self.error = "the worker closed the stream"
+            except (LinkError, OSError, ValueError, TimeoutError) as error:
+                self.error = str(error) or type(error).__name__
+            self._up.clear()
+            self._writer = None
+            for waiting in self._waiting.values():
+                if not waiting.done():
+                    waiting.set_exception(ConnectionError(self.error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _serve_stream(self) -> None:
+        reader, writer = await self.link.open(f"attach {self.job}")
+        try:
+            kind, body = await asyncio.wait_for(wire.read_frame(reader), HELLO_SECONDS)
+            if (kind, body) != (wire.HELLO, wire.GREETING):
+                raise ValueError(f"the worker greets with {body!r}, expected {wire.GREETING!r}")
+            self._writer = writer
+            self.traffic.reconnects += 1
+            self._up.set()
+            while True:
+                kind, body = await wire.read_frame(reader)
+                if kind == wire.STOP:
+                    self._stopped.set()
+                    return
+                self.traffic.up += len(body)
+                message = wire.loads(body)
+                waiting = self._waiting.get(message.metadata.reply_to_message_id)
+                if waiting and not waiting.done():  # else it is late: nobody waits for it any more
+                    waiting.set_result(message)
+        finally:
+            writer.close()
+
+
+@dataclass
+class Sent:
+    """A message under way, when it was sent and when its reply came."""
+
+    message: Message
+    reply: asyncio.Task[Message]
+    at: float = field(default_factory=time.perf_counter)
+
+
+class NodeGrid(Grid):
+    """Flower's Grid over workers; node ids are 1, 2, … in the order of `links`.
+
+    Nodes that do not answer in time are left out of the round; when none does, or when all fail,
+    NoRepliesError says which node failed how.
+    """
+
+    def __init__(self, loop: Loop, links: Mapping[int, Link], job: str, run_id: int = 1) -> None:
+        self._loop, self._run = loop, wire.new_run(run_id)
+        wire.identify(run_id, node_id=1)
+        self._sent: dict[str, Sent] = {}
+
+        async def build() -> dict[int, WorkerLink]:
+            return {node: WorkerLink(link, job) for node, link in links.items()}
+
+        self.workers = loop.run(build())
+
+    def set_run(self, run: Run) -> None:
+        """Take over a run made by Flower."""
+        self._run = run
+        wire.identify(run.run_id, node_id=1)
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def wait(self, seconds: float) -> dict[int, str]:
+        """Wait for all workers' greetings; return the nodes that gave none, and why."""
+
+        async def all_up() -> None:
+            await asyncio.gather(*(w.wait_up(seconds) for w in self.workers.values()))
+
+        self._loop.run(all_up())
+        return {n: w.error for n, w in self.workers.items() if not w.is_up}
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Make a message to one node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes whose workers are there, in order."""
+        return [node for node, worker in self.workers.items() if worker.is_up]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages without waiting; return their ids."""
+        batch = list(messages)
+        identities = [wire.give_id(message) for message in batch]
+        encoded = wire.encode_all(batch)
+
+        async def send() -> None:
+            for message, identity, parts in zip(batch, identities, encoded, strict=True):
+                worker = self.workers[message.metadata.dst_node_id]
+                task = asyncio.ensure_future(worker.request(identity, parts))
+                self._sent[identity] = Sent(message, task)
+
+        self._loop.run(send())
+        return identities
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that have come, in the order of `message_ids`."""
+        return [
+            self._take(i) for i in message_ids if i in self._sent and self._sent[i].reply.done()
+        ]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Send messages and return their replies in the order of the messages.
+
+        A node without a reply in `timeout` seconds gets an error reply in its place.
+        """
+        identities = list(self.push_messages(messages))
+        if not identities:
+            return []
+
+        async def gather() -> None:
+            await asyncio.wait([self._sent[i].reply for i in identities], timeout=timeout)
+            late = [self._sent[i].reply for i in identities if not self._sent[i].reply.done()]
+            for task in late:
+                task.cancel(f"no reply in {timeout} s")
+            if late:
+                await asyncio.wait(late)
+
+        self._loop.run(gather())
+        replies = [self._take(identity) for identity in identities]
+        failed = [reply for reply in replies if reply.has_error()]
+        for reply in failed:
+            log.warning("%s", reply.error.reason)
+        if len(failed) == len(replies):
+            reasons = "\n  ".join(reply.error.reason or "" for reply in failed)
+            raise NoRepliesError(f"no node answered:\n  {reasons}")
+        return replies
+
+    def _take(self, identity: str) -> Message:
+        sent = self._sent.pop(identity)
+        name = self.workers[sent.message.metadata.dst_node_id].link.name
+        if sent.reply.cancelled():
+            return wire.no_reply(sent.message, f"{name}: no reply in time")
+        error = sent.reply.exception()
+        if error is not None:
+            return wire.no_reply(sent.message, f"{name}: {error}")
+        reply = sent.reply.result()
+        if reply.has_error():
+            return wire.no_reply(sent.message, f"{name}: {reply.error.reason}")
+        return reply
+
+    def traffic(self) -> dict[str, Traffic]:
+        """Return what each node was sent and has sent."""
+        return {worker.link.name: worker.traffic for worker in self.workers.values()}
+
+    def close(self) -> None:
+        """Tell every worker to end; the jobs are then done."""
+
+        async def stop() -> None:
+            await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
+
+        self._loop.run(stop())
