@@ -1,0 +1,236 @@
+"""Flower strategies: one gradient a round (ours), and Flower's own federated averaging."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Strategy
+from numpy.typing import NDArray
+
+from fedrnn.config import RunConfig
+from fedrnn.federation.codec import Quantised, dequantise, quantise
+from fedrnn.learning.data import MIN_BATCH
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class FederationError(RuntimeError):
+    """The federation cannot go on; the message names the nodes and what to do.
+
+    ``outcome`` is what the run had reached, None when training had not begun.
+    """
+
+    outcome: Any = None
+
+
+def to_arrays(flat: NDArray[np.float32], shapes: Shapes) -> ArrayRecord:
+    """Return the vector [P] as float32 arrays by parameter name."""
+    arrays: dict[str, Array] = {}
+    start = 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        arrays[name] = Array(flat[start : start + size].reshape(shape))
+        start += size
+    return ArrayRecord(arrays)
+
+
+def to_flat(arrays: ArrayRecord, shapes: Shapes) -> NDArray[np.float32]:
+    """Return arrays by parameter name as one float32 vector [P]."""
+    return np.concatenate(
+        [np.asarray(arrays[name].numpy(), dtype=np.float32).reshape(-1) for name in shapes]
+    )
+
+
+def shares(batch: int, rows: Mapping[int, int]) -> dict[int, int]:
+    """Share a round's ``batch`` names out over the nodes in proportion to their rows."""
+    total = sum(rows.values())
+    return {node: max(MIN_BATCH, round(batch * n / total)) for node, n in rows.items()}
+
+
+def schedule(step: int, steps: int, warm_up: float = 0.1) -> float:
+    """Return the factor of the learning rate at ``step`` of 0 to ``steps`` - 1.
+
+    It rises linearly to 1 over ``warm_up`` of the run and falls along a cosine towards 0.
+    """
+    warm = max(1.0, warm_up * steps)
+    if step < warm:
+        return min(1.0, (step + 1) / warm)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+
+
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) on one numpy vector [P].
+
+    The gradient is clipped to the norm 1 first: after averaging, since clipping on the nodes would
+    weigh them by what they happen to hold.
+    """
+
+    beta1 = 0.9
+    beta2 = 0.999
+    epsilon = 1e-8
+    decay = 1e-2
+    clip = 1.0
+
+    def __init__(self, size: int) -> None:
+        self._mean = np.zeros(size, dtype=np.float32)
+        self._square = np.zeros(size, dtype=np.float32)
+        self._steps = 0
+
+    def step(
+        self, weights: NDArray[np.float32], gradient: NDArray[np.float32], lr: float
+    ) -> NDArray[np.float32]:
+        """Return the weights after one step at the rate ``lr``."""
+        # Not np.linalg.norm: BLAS may sum in another order on another number of cores.
+        norm = math.sqrt(float(np.square(gradient, dtype=np.float64).sum()))
+        clipped = gradient * np.float32(min(1.0, self.clip / (norm + 1e-12)))
+        self._steps += 1
+        self._mean = self._mean * np.float32(self.beta1) + clipped * np.float32(1 - self.beta1)
+        self._square = self._square * np.float32(self.beta2) + np.square(clipped) * np.float32(
+            1 - self.beta2
+        )
+        mean = self._mean / np.float32(1 - self.beta1**self._steps)
+        square = self._square / np.float32(1 - self.beta2**self._steps)
+        kept = weights * np.float32(1 - lr * self.decay)
+        change: NDArray[np.float32] = mean / (np.sqrt(square) + np.float32(self.epsilon))
+        return kept - np.float32(lr) * change
+
+
+class GradientStrategy(Strategy):
+    """One gradient of every node a round; the optimiser is here and nowhere else.
+
+    Down goes the int8 change since the last round, up comes the int8 gradient; what rounding took
+    is sent later. All nodes compute at the same weights, which ``_view`` follows. A node that is
+    not known to hold them, because it missed a round or says that it is stale, gets them in full.
+    """
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        rows: Mapping[int, int],
+        config: RunConfig,
+        node_config: ConfigRecord,
+    ) -> None:
+        """Prepare for nodes with training ``rows`` by node id.
+
+        ``node_config`` is what the ClientApp must know of the run (see client_app).
+        """
+        self._shapes = dict(shapes)
+        self._sizes = [math.prod(shape) for shape in shapes.values()]
+        self._config = config
+        self._node_config = node_config
+        self._batch = shares(config.batch, rows)
+        self._number = {node: number for number, node in enumerate(sorted(rows))}
+        self._optimiser = AdamW(sum(self._sizes))
+        self._weights: NDArray[np.float32] | None = None
+        self._view = np.zeros(sum(self._sizes), dtype=np.float32)
+        self._in_sync: set[int] = set()
+        self._silent_rounds = 0
+
+    def summary(self) -> None:
+        """Log nothing: the caller reports."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return one message per node that is there."""
+        if self._weights is None:
+            self._weights = to_flat(arrays, self._shapes)
+        base = server_round - 1
+        if base == 0:
+            self._view = self._weights.copy()
+        else:
+            delta = quantise(self._weights - self._view, self._sizes)
+            # What rounding took stays in weights - view, and so in the next delta.
+            self._view = self._view + dequantise(delta, self._sizes)
+            change = ArrayRecord({"delta": Array(delta.values), "scales": Array(delta.scales)})
+        full: ArrayRecord | None = None
+        messages = []
+        for node in sorted(set(grid.get_node_ids()) & set(self._batch)):
+            if node in self._in_sync:
+                content = RecordDict({"arrays": change})
+            else:
+                full = full or ArrayRecord({"weights": Array(self._view)})
+                content = RecordDict({"arrays": full})
+            content["config"] = ConfigRecord(
+                {
+                    **self._node_config,
+                    "round": server_round,
+                    "base": base if node in self._in_sync else 0,
+                    "node": self._number[node],
+                    "batch": self._batch[node],
+                }
+            )
+            messages.append(Message(content, message_type="train.gradient", dst_node_id=node))
+        self._in_sync = set()
+        return messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average the gradients by examples, in the order of node ids, and take one step.
+
+        Raises:
+            FederationError: two rounds in a row brought no gradient.
+        """
+        total = np.zeros(sum(self._sizes), dtype=np.float32)
+        examples = 0
+        loss = 0.0
+        for reply in sorted(replies, key=lambda message: message.metadata.src_node_id):
+            if reply.has_error() or reply.content.metric_records["metrics"]["stale"]:
+                continue
+            metrics = reply.content.metric_records["metrics"]
+            sent = reply.content.array_records["arrays"]
+            message = Quantised(sent["values"].numpy(), sent["scales"].numpy())
+            count = int(cast(int, metrics["num-examples"]))
+            total += np.float32(count) * dequantise(message, self._sizes)
+            loss += count * float(cast(float, metrics["loss"]))
+            examples += count
+            self._in_sync.add(reply.metadata.src_node_id)
+        assert self._weights is not None
+        if examples == 0:
+            # All workers may be new and stale at once, after a restart: the next round sends
+            # everything. A second such round is no coincidence.
+            self._silent_rounds += 1
+            if self._silent_rounds > 1:
+                raise FederationError(
+                    f"no gradient arrived in rounds {server_round - 1} and {server_round}"
+                )
+            return to_arrays(self._weights, self._shapes), None
+        self._silent_rounds = 0
+        rate = self._config.lr * schedule(server_round - 1, self._config.rounds)
+        self._weights = self._optimiser.step(self._weights, total / np.float32(examples), rate)
+        return (
+            to_arrays(self._weights, self._shapes),
+            MetricRecord({"loss": loss / examples, "num-examples": examples}),
+        )
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return no message: server_app evaluates, and not after every round."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Return nothing, as nothing was asked."""
+        return None
+
+
+def make_strategy(
+    shapes: Shapes, rows: Mapping[int, int], config: RunConfig, node_config: ConfigRecord
+) -> Strategy:
+    """Return the strategy named in ``config`` for nodes with training ``rows`` by node id."""
+    if config.strategy == "gradient":
+        return GradientStrategy(shapes, rows, config, node_config)
+    # One node is enough for it to go on: with fewer than its minimum, FedAvg waits for ever.
+    return FedAvg(
+        fraction_evaluate=0.0,
+        min_train_nodes=1,
+        min_available_nodes=1,
+    )

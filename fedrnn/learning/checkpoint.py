@@ -1,0 +1,116 @@
+"""A trained model on disk: ``model.safetensors`` and ``config.json``. Controller only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fedrnn.learning.model import CharRNN, set_parameters
+from fedrnn.learning.text import encode
+
+_MODEL = "model.safetensors"
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What must be known to build the network: the labels in order, and its shape."""
+
+    labels: tuple[str, ...]
+    cell: str = "bigru"
+    embedding: int = 32
+    hidden: int = 96
+    dropout: float = 0.3
+
+    def build(self, seed: int = 0) -> CharRNN:
+        """Return a new network with parameters by ``seed``."""
+        return CharRNN(
+            len(self.labels), self.cell, self.embedding, self.hidden, self.dropout, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network ready to predict."""
+
+    model: CharRNN
+    config: ModelConfig
+
+    def predict(self, names: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """Return for every name all labels with their probability, the likeliest first."""
+        if not names:
+            return []
+        self.model.eval()
+        ids, lengths = (torch.from_numpy(array) for array in encode(names))
+        with torch.no_grad():
+            rows = self.model(ids, lengths).softmax(1).tolist()
+        return [
+            sorted(zip(self.config.labels, row, strict=True), key=lambda pair: -pair[1])
+            for row in rows
+        ]
+
+
+def save(
+    folder: Path | str,
+    weights: NDArray[np.float32],
+    config: ModelConfig,
+    extra: dict[str, Any] | None = None,
+) -> str:
+    """Write the flat ``weights`` [P] and the config; return the SHA-256 of the model's file.
+
+    ``extra`` is added to ``config.json`` for the reader; loading ignores it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = config.build()
+    set_parameters(model, weights)
+    # Written beside and renamed in: a reader never meets half a file.
+    target = folder / _MODEL
+    beside = target.with_suffix(".part")
+    save_file(model.state_dict(), str(beside))
+    beside.replace(target)
+    values = {**(extra or {}), **vars(config), "labels": list(config.labels)}
+    (folder / _CONFIG).write_text(
+        json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    return model_sha256(folder)
+
+
+def load(folder: Path | str) -> Checkpoint:
+    """Return the model saved in ``folder``.
+
+    Raises:
+        FileNotFoundError: a file is missing; the message says how to get a model.
+        ValueError: a file is damaged or the two do not belong together.
+    """
+    folder = Path(folder)
+    for name in (_MODEL, _CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing: train a model first with python -m fedrnn.run"
+            )
+    try:
+        values = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        known = {key: values[key] for key in ModelConfig.__dataclass_fields__}
+        config = ModelConfig(**{**known, "labels": tuple(known["labels"])})
+        model = config.build()
+        model.load_state_dict(load_file(str(folder / _MODEL)))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the model in {folder} is damaged: {error}") from error
+    model.eval()
+    return Checkpoint(model, config)
+
+
+def model_sha256(folder: Path | str) -> str:
+    """Return the SHA-256 of the model's file in ``folder``, in hexadecimal."""
+    return hashlib.sha256((Path(folder) / _MODEL).read_bytes()).hexdigest()
