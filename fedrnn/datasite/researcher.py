@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+import sys
 import tarfile
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from syft_datasets.dataset_manager import SyftDatasetManager
 from syft_job import JobClient, JobInfo, SyftJobConfig
 
-from fedrnn.datasite.policy import manifest
+from fedrnn.datasite.policy import fingerprint, manifest
 
 SOURCE = Path(__file__).parents[1]  # the package `fedrnn` of this checkout
 TRAINING_FILES = (
@@ -163,8 +164,6 @@ def code_manifest(code: Path, entrypoint: str) -> dict[str, str]:
 
 def allow_list(names: Iterable[str]) -> dict[str, Any]:
     """Return the operator's allow-list for `training` and for folders with a `main.py`."""
-    from fedrnn.datasite.policy import fingerprint
-
     approved = {}
     for name in names:
         files = training_manifest() if name == "training" else code_manifest(Path(name), "main.py")
@@ -177,3 +176,8 @@ def _quiet() -> Any:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PySyft advises to install from the internet
         yield
+
+
+if __name__ == "__main__":
+    # `python -m fedrnn.datasite.researcher training FOLDER …`: the allow-list, for the role.
+    print(json.dumps(allow_list(sys.argv[1:]), indent=1))

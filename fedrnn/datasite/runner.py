@@ -189,7 +189,7 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
                 continue
             note.unlink(missing_ok=True)
         running = {job_key(r.ds_email, r.job_name) for r in self._running()}
-        for note in self.site.due.iterdir():
+        for note in self.site.due.glob("[!.]*"):  # one with a dot is still being written
             if note.name not in running:
                 note.unlink()
 

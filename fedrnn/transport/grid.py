@@ -26,10 +26,6 @@ AWAY_SECONDS = 20.0  # a node that is away longer misses the round
 HELLO_SECONDS = 60.0
 
 
-class NoRepliesError(RuntimeError):
-    """A round in which no node answered: to go on would train nothing and say nothing."""
-
-
 class Loop:
     """An event loop in a thread of its own, for Flower's strategies, which are synchronous."""
 
@@ -160,8 +156,7 @@ class Sent:
 class NodeGrid(Grid):
     """Flower's Grid over workers; node ids are 1, 2, … in the order of `links`.
 
-    Nodes that do not answer in time are left out of the round; when none does, or when all fail,
-    NoRepliesError says which node failed how.
+    A node that does not answer in time, or fails, gets an error reply that names it and says how.
     """
 
     def __init__(self, loop: Loop, links: Mapping[int, Link], job: str, run_id: int = 1) -> None:
@@ -249,14 +244,7 @@ class NodeGrid(Grid):
                 await asyncio.wait(late)
 
         self._loop.run(gather())
-        replies = [self._take(identity) for identity in identities]
-        failed = [reply for reply in replies if reply.has_error()]
-        for reply in failed:
-            log.warning("%s", reply.error.reason)
-        if len(failed) == len(replies):
-            reasons = "\n  ".join(reply.error.reason or "" for reply in failed)
-            raise NoRepliesError(f"no node answered:\n  {reasons}")
-        return replies
+        return [self._take(identity) for identity in identities]
 
     def _take(self, identity: str) -> Message:
         sent = self._sent.pop(identity)
@@ -264,12 +252,7 @@ class NodeGrid(Grid):
         if sent.reply.cancelled():
             return wire.no_reply(sent.message, f"{name}: no reply in time")
         error = sent.reply.exception()
-        if error is not None:
-            return wire.no_reply(sent.message, f"{name}: {error}")
-        reply = sent.reply.result()
-        if reply.has_error():
-            return wire.no_reply(sent.message, f"{name}: {reply.error.reason}")
-        return reply
+        return sent.reply.result() if error is None else wire.no_reply(sent.message, str(error))
 
     def traffic(self) -> dict[str, Traffic]:
         """Return what each node was sent and has sent."""

@@ -181,6 +181,7 @@ class LocalLink:
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 20,
             cwd=Path(__file__).parents[2],
+            start_new_session=True,  # Ctrl-C is for the controller, which then ends the jobs
             env={**os.environ, **more},
         )
 
