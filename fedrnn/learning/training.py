@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedrnn.learning.data import Batches, Examples
+from fedrnn.learning.data import Batches, Examples, hashed
 from fedrnn.learning.model import flatten
 
 
 def seed_dropout(*numbers: int) -> None:
     """Seed torch from ``numbers``, so that dropout is the same whenever they are."""
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    torch.manual_seed(hashed(*numbers))
 
 
 def gradient(
@@ -31,8 +28,8 @@ def gradient(
         value.grad = None
     loss = nn.functional.cross_entropy(model(ids, lengths), targets)
     loss.backward()  # type: ignore[no-untyped-call]
-    zero = [v.grad if v.grad is not None else torch.zeros_like(v) for v in model.parameters()]
-    return flatten(zero), float(loss.detach())
+    parts = [v.grad if v.grad is not None else torch.zeros_like(v) for v in model.parameters()]
+    return flatten(parts), float(loss.detach())
 
 
 def local_sgd(
