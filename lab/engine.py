@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import re
 import resource
 import shutil
@@ -27,7 +28,7 @@ class LabError(Exception):
 
 
 def lab_id(root: Path = ROOT) -> str:
-    """Eight hex digits of the clone's path: two clones have two labs that know nothing of each other."""
+    """Eight hex digits of the clone's path, so that two clones have two labs."""
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
 
 
@@ -54,11 +55,14 @@ def is_rootless() -> bool:
 
 
 def privileges() -> list[str]:
-    """The command prefix under which podman runs; LabError when it needs sudo and cannot have it."""
+    """The prefix under which podman runs; LabError when it needs sudo and cannot have it."""
     if os.getuid() == 0 or is_rootless():
         return []
     sudo = shutil.which("sudo")
-    if sudo and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0:
+    if (
+        sudo
+        and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0
+    ):
         return [sudo, "-n"]
     raise LabError(
         "This machine has cgroup v1, where podman needs root, and sudo asks for a password."
@@ -99,7 +103,7 @@ def memory_limit_works() -> bool:
 
 
 def apparmor() -> bool:
-    """Whether AppArmor is on: podman's profile then forbids systemd's own sandboxes their mounts."""
+    """Whether AppArmor is on: podman's profile forbids systemd's sandboxes their mounts."""
     flag = Path("/sys/module/apparmor/parameters/enabled")
     return not is_rootless() and flag.exists() and flag.read_text().strip() == "Y"
 
@@ -165,26 +169,47 @@ def run_dir() -> Path:
     return path
 
 
+def podman_command() -> list[str]:
+    """The argument list that starts podman for the lab, to be followed by its subcommand."""
+    podman = need("podman", "podman")
+    environment = ["env", f"CONTAINERS_CONF={write_configuration()}"]
+    options = ["--runtime", runtime(), "--cgroup-manager", cgroup_manager()]
+    return [*privileges(), *environment, podman, *options]
+
+
+def check_machine() -> None:
+    """Raises LabError for what podman and mmdebstrap would only tell in riddles."""
+    need("mmdebstrap", "mmdebstrap")
+    if not any(shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin") for tool in ("iptables", "nft")):
+        need("iptables", "iptables")
+    user = pwd.getpwuid(os.getuid()).pw_name
+    for name in ("/etc/subuid", "/etc/subgid"):
+        file = Path(name)
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        if os.getuid() and not any(
+            line.startswith((f"{user}:", f"{os.getuid()}:")) for line in lines
+        ):
+            raise LabError(
+                f"{name} gives {user} no range of ids, which containers of an ordinary user need."
+                f" `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
+                " adds one, if nobody else has that range."
+            )
+
+
 def describe() -> dict[str, object]:
     """What the playbooks need to know; everything is JSON."""
-    podman = need("podman", "podman")
-    need("mmdebstrap", "mmdebstrap")
-    if not is_rootless():
-        need("iptables", "iptables")
+    podman = podman_command()
+    check_machine()
     recipe = hashlib.sha256((ROOT / "lab" / "image.sh").read_bytes()).hexdigest()[:12]
-    environment = ["env", f"CONTAINERS_CONF={write_configuration()}"]
-    command = [podman, "--runtime", runtime(), "--cgroup-manager", cgroup_manager()]
     return {
-        "id": lab_id(),
         "label": f"{LABEL}={lab_id()}",
-        "podman": [*privileges(), *environment, *command],
+        "podman": podman,
         "run_flags": run_flags(),
         "run_dir": str(run_dir()),
         "prefix": f"fedrnn-{lab_id()}",
-        "recipe": recipe,
         "tar": str(CACHE / f"{recipe}.tar"),
+        "sources": str(CACHE / f"{recipe}.sources"),
         "image": f"localhost/fedrnn-lab-{lab_id()}:{recipe}",
-        "rootless": is_rootless(),
     }
 
 

@@ -1,0 +1,45 @@
+# `make` lists the targets. Each is a short way to type what stands in it.
+SHELL := /bin/bash
+INVENTORY ?= inventory/lab
+# What stands here works with spaces in the clone's path: only relative names, no functions on it.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export YES
+
+.PHONY: help demo system venv requirements lab-up lab-down verify lint test clean
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+demo: ## From nothing to a trained model and a prediction (YES=1: no question)
+	@scripts/demo.sh
+
+system: ## Install the system packages that the lab needs, after a question
+	@scripts/system.sh
+
+venv: ## Make .venv from the pinned requirements.txt
+	@scripts/venv.sh
+
+requirements: ## Pin requirements.in anew to requirements.txt (needs uv)
+	uv pip compile --universal --python-version 3.11 --find-links https://download.pytorch.org/whl/cpu/torch/ \
+	  --no-emit-find-links requirements.in -o requirements.txt
+
+lab-up: venv ## Start the virtual nodes of inventory/lab
+	ansible-playbook playbooks/lab_up.yml
+
+lab-down: ## Remove the virtual nodes, their network, image and keys
+	python3 lab/down.py
+
+verify: venv ## Check the nodes of INVENTORY=inventory/lab over SSH
+	pytest tests/roles --inventory "$(INVENTORY)"
+
+lint: venv ## Style and types
+	@scripts/lint.sh
+
+test: ## Everything: lint, units, cluster, what goes wrong (YES=1: no question)
+	@scripts/test.sh
+
+clean: lab-down ## lab-down, then remove .venv and caches; runs/ are results and stay
+	rm -rf .venv .cache .ansible .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	@if [ -d runs ]; then echo "runs/ holds your results and stays."; fi

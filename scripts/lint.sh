@@ -1,0 +1,8 @@
+#!/bin/bash
+# lint.sh: style and types of Python, playbooks and roles.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ruff check .
+ruff format --check .
+mypy
+ansible-lint --offline

@@ -1,0 +1,23 @@
+#!/bin/bash
+# test.sh: everything that must hold, cheapest first.
+set -euo pipefail
+step_count=5
+. "$(dirname "$0")/steps.sh"
+
+title "What the controller needs: system packages and .venv"
+run scripts/system.sh
+run scripts/venv.sh
+export PATH="$PWD/.venv/bin:$PATH"
+
+title "Lint and types"
+run scripts/lint.sh
+
+title "Units and contracts, no node"
+run pytest -q tests/unit tests/contract
+
+title "The cluster: site.yml, its second run, training, and what goes wrong"
+run pytest -q tests/e2e
+
+title "What the nodes are, looked at over SSH"
+run pytest -q tests/roles --inventory inventory/lab
+finish

@@ -1,0 +1,26 @@
+#!/bin/bash
+# venv.sh: .venv holds exactly what requirements.txt pins. Does nothing when it already does.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+torch=$(grep -o '^torch==[^ ;]*' requirements.txt)
+
+if [ -x .venv/bin/python ] && cmp -s requirements.txt .venv/requirements.txt; then
+  exit 0
+fi
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "fedrnn needs Python 3.11 or newer on this machine; python3 is $(python3 --version)." >&2
+  exit 1
+}
+if [ ! -x .venv/bin/python ]; then
+  echo "▶ python3 -m venv .venv"
+  python3 -m venv .venv
+fi
+pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
+
+# torch alone first: only the CPU build, from wherever pip's own find-links has it or else from
+# PyTorch's index, which would slow down every other package if it were asked for them too.
+"${pip[@]}" --no-deps --no-index "$torch" 2> /dev/null ||
+  "${pip[@]}" --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
+echo "▶ .venv/bin/pip install -r requirements.txt"
+"${pip[@]}" -r requirements.txt
+cp requirements.txt .venv/requirements.txt
