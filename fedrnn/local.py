@@ -18,9 +18,7 @@ from fedrnn.datasite.layout import Site
 
 
 @contextmanager
-def local_site(
-    owner: str, researcher: str, data: Path, approved: dict[str, Any]
-) -> Iterator[Path]:
+def local_site(owner: str, researcher: str, data: Path, approved: dict[str, Any]) -> Iterator[Path]:
     """Make a datasite with a folder of `<Label>.txt` as its data; remove it afterwards.
 
     Its root lies in the system's temporary folder, for the path of a Unix socket is short.

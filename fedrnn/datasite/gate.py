@@ -18,6 +18,7 @@ import argparse
 import io
 import json
 import os
+import pwd
 import secrets
 import selectors
 import shlex
@@ -115,8 +116,25 @@ def status(site: Site, sender: str, job: str | None = None) -> None:
         state = {"job": job, "status": "sent"}
     else:
         raise Refused(f"there is no job {job!r} of {sender} on this node")
-    state["attached"] = site.socket(key).is_socket()
+    state["worker"] = site.socket(key).is_socket()
+    state["memory_mb"] = _memory()
     print(json.dumps(state))
+
+
+def _memory() -> dict[str, float]:
+    """Return the peak resident memory (VmHWM) in MB of every process of our accounts."""
+    ours = {str(a.pw_uid): a.pw_name for a in pwd.getpwall() if a.pw_name.startswith("fedrnn")}
+    peaks: dict[str, float] = {}
+    for file in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in file.read_text().splitlines())
+            account = ours.get(fields["Uid"].split()[0])
+            if account and file.parent.name != str(os.getpid()):
+                name = f"{account} {fields['Name'].strip()} {file.parent.name}"
+                peaks[name] = int(fields["VmHWM"].split()[0]) / 1000
+        except (OSError, KeyError, ValueError):
+            continue  # it has ended, or is the kernel's
+    return peaks
 
 
 def results(site: Site, sender: str, job: str | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -181,7 +182,7 @@ def quiet() -> Iterator[None]:
 
 def software() -> dict[str, Any]:
     """Return what this node is: system, kernel, Python and every installed package."""
-    packages = {d.name: d.version for d in importlib.metadata.distributions()}
+    packages = {d.name: _version(d) for d in importlib.metadata.distributions()}
     return {
         "os": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "kernel": platform.release(),
@@ -189,6 +190,12 @@ def software() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": dict(sorted(packages.items())),
     }
+
+
+def _version(package: importlib.metadata.Distribution) -> dict[str, str]:
+    # The hash of RECORD stands for every file of the package, whose hashes it lists.
+    record = hashlib.sha256((package.read_text("RECORD") or "").encode()).hexdigest()
+    return {"version": package.version, "record_sha256": record}
 
 
 def main() -> int:

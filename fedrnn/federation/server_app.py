@@ -101,7 +101,8 @@ def federate(
         FederationError: no node answers, labels are spelled in two ways, or nothing came back in a
             round; once training has begun, its ``outcome`` holds what there is.
     """
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    # Its tree of rounds, and a warning that we evaluate by ourselves, are not for our users.
+    logging.getLogger("flwr").setLevel(logging.ERROR)
     watched = WatchedGrid(grid, names or {})
     census = take_census(watched, config)
     model = ModelConfig(census.labels, config.cell, config.embedding, config.hidden, config.dropout)

@@ -1,0 +1,90 @@
+"""What a run shows while it goes on: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_LINES = 25  # as many lines of rounds as a run prints without a terminal
+
+
+class Display:
+    """Prints phases, tables and rounds; use as a context manager around the rounds."""
+
+    def __init__(self, rounds: int) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.rounds = rounds
+        self.started = time.monotonic()
+        self.accuracy = "accuracy    –  "
+        self._progress = Progress(
+            TextColumn("round"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._task = self._progress.add_task("train", total=rounds, figures="")
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print one line with the seconds since the start."""
+        seconds = time.monotonic() - self.started
+        self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {text}", markup=True)
+
+    def nodes(self, members: list[Any]) -> None:
+        """Print what the nodes say of their data: counts and made-up samples, no row."""
+        table = Table("node", "data set", "rows", "labels", "mock sample", box=None, pad_edge=False)
+        for member in members:
+            told = member.described
+            labels = ", ".join(told["labels"])
+            mock = ", ".join(next(iter(told["mock"].values()))[:3])
+            table.add_row(member.name, told["dataset"], f"{told['rows']:,}", labels, mock)
+        self.console.print(table)
+
+    def event(self, event: dict[str, Any], bytes_moved: int) -> None:
+        """Show a round or an evaluation as `federate` tells it."""
+        if event["event"] == "evaluation":
+            self.accuracy = f"accuracy {100 * event['accuracy']:.1f} %"
+        if event["event"] != "round":
+            return
+        number = event["round"]
+        figures = (
+            f"loss {event['loss']:.3f}  {self.accuracy}"
+            f"  {event['seconds']:.3f} s/round  {bytes_moved / 1e6:.1f} MB"
+        )
+        if self.console.is_terminal:
+            self._progress.update(self._task, completed=number, figures=figures)
+        elif number % max(1, self.rounds // PLAIN_LINES) == 0 or number == self.rounds:
+            left = (self.rounds - number) * event["seconds"]
+            self.say(f"round {number} of {self.rounds}  {figures}  {left:.0f} s left")
+
+    def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:
+        """Print the table at the end."""
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name in ("accuracy", "macro_recall"):
+            value = summary[name]
+            words = "not measured: interrupted" if value is None else f"{100 * value:.1f} %"
+            table.add_row(name.replace("_", "-"), words)
+        table.add_row("worst", ", ".join(f"{label} {100 * r:.0f} %" for label, r in worst))
+        moved = f"{summary['bytes_up'] / 1e6:.1f} MB up, {summary['bytes_down'] / 1e6:.1f} MB down"
+        table.add_row("traffic", moved)
+        seconds = summary["round_seconds"]
+        table.add_row("rounds", f"{summary['rounds']} of {seconds['median']:.3f} s (median)")
+        table.add_row("in all", f"{summary['seconds_total']:.0f} s")
+        table.add_row("results", folder)
+        self.console.print()
+        self.console.print(table)

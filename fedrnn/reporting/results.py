@@ -1,0 +1,121 @@
+"""The folder of a run: `runs/<time>/`, and `runs/latest`, which points to it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from datetime import datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from fedrnn.config import RunConfig
+from fedrnn.federation.server_app import Outcome
+from fedrnn.inventory import CHECKOUT
+from fedrnn.learning.checkpoint import save
+
+RUNS = CHECKOUT / "runs"
+
+
+class RunFolder:
+    """Writes what a run leaves, as it goes: events at once, the rest at the end."""
+
+    def __init__(self) -> None:
+        stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
+        self.path = RUNS / stamp
+        number = 2
+        while self.path.exists():
+            self.path = RUNS / f"{stamp}-{number}"
+            number += 1
+        self.path.mkdir(parents=True)
+        self._metrics = (self.path / "metrics.jsonl").open("w", buffering=1)
+        self._board = SummaryWriter(str(self.path / "tensorboard"))
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Add one event to `metrics.jsonl` and to the TensorBoard files."""
+        self._metrics.write(json.dumps(event, allow_nan=True) + "\n")
+        if event["event"] == "round":
+            self._board.add_scalar("loss/train", event["loss"], event["round"])
+            for name, node in event["nodes"].items():
+                for figure in ("loss", "seconds"):
+                    if figure in node:
+                        self._board.add_scalar(f"{figure}/{name}", node[figure], event["round"])
+        if event["event"] == "evaluation":
+            for figure in ("accuracy", "macro_recall", "loss"):
+                tag = f"{figure}/{event['part']}"
+                self._board.add_scalar(tag, event[figure], event["round"])
+
+    def finish(
+        self,
+        config: RunConfig,
+        outcome: Outcome,
+        measured: dict[str, Any],
+        manifest: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Write the model, the manifest and the summary; return the summary.
+
+        `measured` is what only the caller knows: bytes, seconds, memory by node.
+        """
+        sha256 = save(self.path, outcome.weights, outcome.model, {"run": config.to_dict()})
+        memory = measured.pop("memory_mb")
+        summary = {
+            "accuracy": outcome.accuracy,
+            "macro_recall": outcome.macro_recall,
+            "rounds": outcome.rounds,
+            "interrupted": outcome.interrupted,
+            "strategy": config.strategy,
+            "seed": config.seed,
+            "labels": list(outcome.labels),
+            "confusion": None if outcome.confusion is None else outcome.confusion.tolist(),
+            "model_sha256": sha256,
+            **measured,
+            "nodes": {
+                name: {"rows": rows, "rss_mb_max": memory[name]}
+                for name, rows in outcome.rows.items()
+            },
+        }
+        self._write("summary.json", summary)
+        self._write("manifest.json", manifest)
+        self._close()
+        return summary
+
+    def _close(self) -> None:
+        self._metrics.close()
+        self._board.close()
+        beside = RUNS / ".latest"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(self.path.name)
+        beside.replace(RUNS / "latest")
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        (self.path / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Return `p10`, `median` and `p90` in seconds; NaN-free zeros for no rounds."""
+    if not seconds:
+        return {"p10": 0.0, "median": 0.0, "p90": 0.0}
+    p10, median, p90 = np.quantile(seconds, [0.1, 0.5, 0.9]).tolist()
+    return {"p10": p10, "median": median, "p90": p90}
+
+
+def controller_software() -> dict[str, Any]:
+    """Return what the controller is: commit of the checkout, system, Python, packages."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "changed_files": _git("status", "--porcelain").splitlines(),
+        "os": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "packages": dict(sorted((d.name, d.version) for d in distributions())),
+    }
+
+
+def _git(*words: str) -> str:
+    asked = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True)
+    return asked.stdout.strip() if asked.returncode == 0 else "no git checkout"

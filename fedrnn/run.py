@@ -1,0 +1,184 @@
+"""`python -m fedrnn.run`: train across the nodes, each node's data staying on that node."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedrnn.cluster import Cluster, ClusterError, ssh_links
+from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
+from fedrnn.datasite.researcher import allow_list
+from fedrnn.federation.server_app import federate
+from fedrnn.federation.strategies import FederationError
+from fedrnn.inventory import DEFAULT, InventoryError, read_inventory
+from fedrnn.learning.embedded import write_shares
+from fedrnn.learning.evaluation import worst
+from fedrnn.local import local_site
+from fedrnn.reporting.progress import Display
+from fedrnn.reporting.results import RunFolder, controller_software, quantiles
+from fedrnn.transport.link import Link, LocalLink
+
+RESEARCHER = "controller@lab.local"
+Links = dict[str, tuple[Link, str]]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what was asked on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m fedrnn.run", description=__doc__)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--inventory", type=Path, help="the nodes (default: inventory/lab)")
+    where.add_argument(
+        "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
+    )
+    parser.add_argument("--nodes", default="", help="train on these nodes only: pi1,pi2")
+    parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")
+    parser.add_argument("--model", choices=CELLS, default="bigru", help="the recurrent cell")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same data: same model")
+    parser.add_argument(
+        "--split", help="with --local: language (default), iid or dirichlet:A; else the nodes' own"
+    )
+    asked = parser.parse_args(arguments)
+    if asked.split and asked.local is None:
+        parser.error(
+            "--split belongs to --local; over SSH the nodes train on what they hold: set "
+            "dataset_split in the inventory and run `ansible-playbook site.yml --tags dataset`"
+        )
+    if asked.local is not None and asked.local < 1:
+        parser.error(f"--local is {asked.local}: it must be at least 1")
+    return asked
+
+
+@contextmanager
+def local_links(count: int, config: RunConfig) -> Iterator[Links]:
+    """Make datasites of this account, each with its share of the embedded names."""
+    approved = allow_list(["training"])
+    with ExitStack() as stack:
+        data = stack.enter_context(tempfile.TemporaryDirectory())
+        links: Links = {}
+        shares = write_shares(Path(data), config.split, count, config.data_seed)
+        for number, share in enumerate(shares, start=1):
+            name = f"node{number}"
+            owner = f"{name}@lab.local"
+            root = stack.enter_context(local_site(owner, RESEARCHER, share, approved))
+            links[name] = (LocalLink(name, root, RESEARCHER), owner)
+        yield links
+
+
+def train(cluster: Cluster, config: RunConfig, split: str, display: Display) -> int:
+    """Do the whole run over a cluster and print what came of it; return the exit code."""
+    started = time.monotonic()
+    cluster.describe()
+    display.say(f"{len(cluster.members)} nodes found")
+    display.nodes(cluster.members)
+    display.say(f"job {cluster.submit()} submitted")
+    cluster.wait_for_approval(display.say)
+    digest = cluster.members[0].state["sha256"]
+    display.say(f"approved by every owner (sha256 {digest[:12]}…), workers are up")
+    grid = cluster.connect()
+    folder, seconds = RunFolder(), list[float]()
+
+    def observe(event: dict[str, Any]) -> None:
+        folder.event(event)
+        if event["event"] == "round":
+            seconds.append(event["seconds"])
+        moved = sum(t.up + t.down for t in grid.traffic().values())
+        display.event(event, moved)
+
+    problem = ""
+    with display:
+        try:
+            outcome = federate(grid, config, observe, cluster.names)
+        except FederationError as error:
+            if error.outcome is None:
+                raise
+            outcome, problem = error.outcome, str(error)
+    traffic = grid.traffic().values()
+    memory = _memory(cluster, outcome.rss_mb)
+    states = {} if problem else cluster.end()
+    summary = folder.finish(
+        config,
+        outcome,
+        {
+            "split": split,
+            "round_seconds": quantiles(seconds),
+            "bytes_up": sum(t.up for t in traffic),
+            "bytes_down": sum(t.down for t in traffic),
+            "reconnects": sum(t.reconnects for t in traffic),
+            "seconds_total": round(time.monotonic() - started, 1),
+            "jobs": {name: state["status"] for name, state in states.items()},
+            "memory_mb": memory,
+        },
+        {
+            "job": cluster.job,
+            "sha256": digest,
+            "controller": controller_software(),
+            "nodes": {m.name: m.described["node"] for m in cluster.members},
+        },
+    )
+    confusion = outcome.confusion
+    weak = [] if confusion is None else worst(outcome.labels, confusion, 3)
+    display.summary(summary, weak, _shown(folder.path))
+    if problem:
+        print(f"\nStopped early: {problem}", file=sys.stderr)
+        return 1
+    return 130 if outcome.interrupted else 0
+
+
+def _memory(cluster: Cluster, workers: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Return peak MB by node and process; the worker tells its own where the gate sees none."""
+    try:
+        seen = cluster.memory()
+    except ClusterError:
+        seen = {}
+    return {
+        m.name: seen.get(m.name) or {"worker": workers.get(m.name, 0.0)} for m in cluster.members
+    }
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and return the exit code: 0 done, 1 stopped by a fault, 2 asked wrongly, 130 Ctrl-C."""
+    asked = parse(arguments)
+    with ExitStack() as stack:
+        try:
+            chosen = {"strategy": asked.strategy, "seed": asked.seed, "cell": asked.model}
+            rounds = DEFAULT_ROUNDS[asked.strategy] if asked.rounds is None else asked.rounds
+            split = asked.split or "language"
+            config = RunConfig(rounds=rounds, split=split, **chosen)
+            names = [name for name in asked.nodes.split(",") if name]
+            if asked.local is not None:
+                links = stack.enter_context(local_links(asked.local, config))
+                researcher = RESEARCHER
+            else:
+                inventory = read_inventory(asked.inventory or DEFAULT)
+                nodes, researcher = inventory.choose(names), inventory.researcher
+                links = ssh_links(inventory, nodes)
+                split, members = inventory.split, tuple(node.name for node in nodes)
+                seed = inventory.data_seed
+                config = RunConfig(rounds=rounds, data_seed=seed, nodes=members, **chosen)
+            box = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            cluster = stack.enter_context(Cluster(links, researcher, box))
+            return train(cluster, config, split, Display(rounds))
+        except (InventoryError, ValueError) as error:
+            print(error, file=sys.stderr)
+            return 2
+        except (ClusterError, FederationError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\nStopped before the first round; nothing was trained.", file=sys.stderr)
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
