@@ -187,7 +187,7 @@ async def _describe(member: Member) -> dict[str, Any]:
 
 def _ask_owner(member: Member, job: str) -> str:
     return (
-        f"{member.name}: this code is new to its owner, so it waits for him or her. On {member.name}:"
+        f"{member.name}: this code is new to its owner, who must decide. On {member.name}:"
         f" `fedrnn-owner show {job}`, then `fedrnn-owner approve {job}` or"
         f" `fedrnn-owner deny {job} --reason …`. From here: ansible {member.name} -a"
         f" 'fedrnn-owner approve {job}'. To stop waiting, press Ctrl-C."

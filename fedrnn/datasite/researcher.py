@@ -10,7 +10,7 @@ import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -49,8 +49,8 @@ MAX_RESULTS = 256 << 20
 class Gate(Protocol):
     """What is needed of a link: one verb and its output."""
 
-    name: str
-    call: Callable[..., Awaitable[bytes]]
+    async def call(self, command: str, data: bytes = b"") -> bytes:
+        """Run one verb to its end and return its output."""
 
 
 def training_code(folder: Path) -> Path:

@@ -19,7 +19,7 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=True)
         self.rounds = rounds
         self.started = time.monotonic()
-        self.accuracy = "accuracy    –  "
+        self.accuracy = "accuracy   -   "
         self._progress = Progress(
             TextColumn("round"),
             MofNCompleteColumn(),

@@ -7,7 +7,6 @@ import platform
 import subprocess
 from datetime import datetime
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any
 
 import numpy as np
