@@ -1,0 +1,103 @@
+"""The lab under test: the one of this clone, made by the same playbooks that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = ROOT / "inventory" / "lab"
+LOGS = ROOT / ".cache" / "test-logs"
+
+
+class Run:
+    """A finished playbook: `rc`, `text` (all it printed) and what its recap counted per host."""
+
+    def __init__(self, rc: int, text: str) -> None:
+        self.rc, self.text = rc, text
+
+    @property
+    def changed(self) -> dict[str, int]:
+        return {
+            host: int(count)
+            for host, count in re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", self.text, re.M)
+        }
+
+    def tail(self) -> str:
+        return "\n".join(self.text.splitlines()[-60:])
+
+
+def ansible_playbook(
+    *arguments: str, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: int = 900
+) -> Run:
+    """Runs ansible-playbook in `cwd`; its output streams to a file of .cache/test-logs."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{time.strftime('%H%M%S')}-{Path(arguments[-1]).stem}.log"
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", **(env or {})}
+    with log.open("w") as output:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), *arguments],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+    return Run(done.returncode, log.read_text())
+
+
+def must(run: Run) -> Run:
+    """The run, if it succeeded; else the test fails with the end of its output."""
+    if run.rc != 0:
+        pytest.fail(run.tail(), pytrace=False)
+    return run
+
+
+class Lab:
+    """The lab of a clone, seen from outside: podman and plain ssh."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self.root = root
+        found = subprocess.run(
+            [sys.executable, root / "lab" / "engine.py"], capture_output=True, text=True, check=True
+        )
+        self.engine = json.loads(found.stdout)
+
+    def podman(self, *arguments: str) -> str:
+        """What podman prints, called as the playbooks call it."""
+        command = [*self.engine["podman"], *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def container(self, node: str) -> str:
+        return f"{self.engine['prefix']}-{node}"
+
+    def port(self, node: str) -> int:
+        ports = yaml.safe_load((self.root / "inventory/lab/ports.yml").read_text())
+        return ports["lab"]["hosts"][node]["ansible_port"]
+
+    def ssh(self, node: str, command: str) -> subprocess.CompletedProcess[str]:
+        """Runs `command` on `node` as the operator, over a connection of its own."""
+        inventory = self.root / "inventory" / "lab"
+        options = [
+            f'-oUserKnownHostsFile="{inventory}/known_hosts"',
+            *("-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=none"),
+            *("-oIdentitiesOnly=yes", "-oConnectTimeout=10", f"-i{inventory}/keys/operator"),
+            f"-p{self.port(node)}",
+        ]
+        return subprocess.run(
+            ["ssh", *options, "pi@127.0.0.1", command],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
