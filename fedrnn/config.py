@@ -9,7 +9,7 @@ from typing import Any
 
 CELLS = ("rnn", "gru", "lstm", "bigru")
 STRATEGIES = ("gradient", "fedavg")
-DEFAULT_ROUNDS = {"gradient": 600, "fedavg": 12}
+DEFAULT_ROUNDS = {"gradient": 600, "fedavg": 30}
 """Rounds after which a strategy has converged on the embedded data."""
 
 
@@ -61,7 +61,7 @@ class RunConfig:
     lr: float = 1e-2
     local_epochs: int = 1
     local_batch: int = 64
-    local_lr: float = 0.3
+    local_lr: float = 0.1
     evaluate_every: int = 50
     timeout: float = 60.0
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -15,10 +15,11 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
+from fedrnn.federation.census import Census, take_census
 from fedrnn.federation.strategies import FederationError, Shapes, make_strategy, to_arrays, to_flat
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.checkpoint import ModelConfig, save
-from fedrnn.learning.data import PARTS, Part, spelling
+from fedrnn.learning.data import PARTS, Part
 from fedrnn.learning.evaluation import accuracy, macro_recall
 from fedrnn.learning.model import parameters_of, shapes
 
@@ -68,23 +69,6 @@ class Outcome:
         return None if self.confusion is None else macro_recall(self.confusion)
 
 
-@dataclass(frozen=True)
-class Census:
-    """Counts by node id, then part, then label."""
-
-    counts: Mapping[int, Mapping[Part, Mapping[str, int]]]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The ordered union of all labels."""
-        return tuple(sorted({label for node in self.counts.values() for label in node["train"]}))
-
-    @property
-    def train_rows(self) -> dict[int, int]:
-        """Training names by node id."""
-        return {node: sum(parts["train"].values()) for node, parts in self.counts.items()}
-
-
 def federate(
     grid: Grid,
     config: RunConfig,
@@ -122,50 +106,6 @@ def federate(
     finally:
         outcome.rss_mb = {watched.name(node): mb for node, mb in watched.rss_mb.items()}
     return outcome
-
-
-def take_census(grid: WatchedGrid, config: RunConfig) -> Census:
-    """Ask every node for its counts.
-
-    Raises:
-        FederationError: a node does not answer or cannot use its data, or one label is spelled in
-            two ways; the message has a table of who has which.
-    """
-    content = RecordDict({"config": ConfigRecord({"data-seed": config.data_seed})})
-    messages = [
-        Message(content, message_type="query", dst_node_id=node)
-        for node in sorted(grid.get_node_ids())
-    ]
-    result: dict[int, dict[Part, dict[str, int]]] = {}
-    for reply in grid.all_replies(messages, timeout=config.timeout):
-        labels = cast(list[str], reply.content.config_records["config"]["labels"])
-        metrics = cast(Mapping[str, list[int]], reply.content.metric_records["metrics"])
-        result[reply.metadata.src_node_id] = {
-            part: dict(zip(labels, metrics[part], strict=True)) for part in PARTS
-        }
-    census = Census(result)
-    _refuse_two_spellings(grid, census)
-    return census
-
-
-def _refuse_two_spellings(grid: WatchedGrid, census: Census) -> None:
-    forms: dict[str, list[str]] = {}
-    for label in census.labels:
-        forms.setdefault(spelling(label), []).append(label)
-    lines = []
-    for variants in forms.values():
-        if len(variants) > 1:
-            for label in variants:
-                nodes = [
-                    grid.name(n) for n, parts in census.counts.items() if label in parts["train"]
-                ]
-                lines.append(f"  {label!r:30} {', '.join(nodes)}")
-    if lines:
-        table = "\n".join(lines)
-        raise FederationError(
-            "one label is spelled in several ways; rename the files so that all nodes agree:\n"
-            f"{table}"
-        )
 
 
 def _nodes_event(grid: WatchedGrid, census: Census) -> Event:
@@ -270,6 +210,7 @@ class _Run:
                 "loss": loss,
                 "seconds": now - self._started,
                 "nodes": self.grid.last_train(),
+                "errors": self.grid.train_errors(),
             }
         )
         if round_ % self.config.evaluate_every == 0 or round_ == self.config.rounds:

@@ -23,6 +23,7 @@ class WatchedGrid(Grid):
         self._grid = grid
         self._names = names
         self._train: list[Message] = []
+        self._train_errors: dict[str, str] = {}
         self.rss_mb: dict[int, float] = {}
 
     def name(self, node: int) -> str:
@@ -94,6 +95,7 @@ class WatchedGrid(Grid):
                 self.rss_mb[node] = peak
         if sent[0].metadata.message_type.startswith("train"):
             self._train = good
+            self._train_errors = self._silent(sent, replies, timeout)
         return replies
 
     def all_replies(self, messages: list[Message], *, timeout: float | None) -> list[Message]:
@@ -129,22 +131,30 @@ class WatchedGrid(Grid):
         examples = sum(count for count, _ in pairs)
         return sum(count * loss for count, loss in pairs) / examples if examples else math.nan
 
+    def train_errors(self) -> dict[str, str]:
+        """Return by node name why a node was missing from the last training round."""
+        return self._train_errors
+
     def _known(self) -> str:
         return f" of {', '.join(self._names.values())}" if self._names else ""
+
+    def _silent(
+        self, sent: list[Message], replies: list[Message], timeout: float | None
+    ) -> dict[str, str]:
+        """Return what became of each message that was not answered with content."""
+        waited = "no answer" if timeout is None else f"no answer within {timeout:g} s"
+        result = {self.name(message.metadata.dst_node_id): waited for message in sent}
+        for reply in replies:
+            name = self.name(reply.metadata.src_node_id)
+            if reply.has_error():
+                result[name] = reply.error.reason or f"error {reply.error.code}"
+            else:
+                result.pop(name, None)
+        return result
 
     def _complaints(
         self, sent: list[Message], replies: list[Message], timeout: float | None
     ) -> str:
-        reasons = {
-            reply.metadata.src_node_id: reply.error.reason or f"error {reply.error.code}"
-            for reply in replies
-            if reply.has_error()
-        }
-        answered = {reply.metadata.src_node_id for reply in replies if reply.has_content()}
-        waited = f"no answer within {timeout:g} s" if timeout is not None else "no answer"
-        lines = [
-            f"  {self.name(node)}: {reasons.get(node, waited)}"
-            for node in (message.metadata.dst_node_id for message in sent)
-            if node not in answered
-        ]
+        silent = self._silent(sent, replies, timeout)
+        lines = [f"  {name}: {reason}" for name, reason in silent.items()]
         return f"a {sent[0].metadata.message_type} message:\n" + "\n".join(lines)

@@ -12,11 +12,14 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedrnn.federation.client_app import app
 
-Tamper = Callable[[int, Message], Message | None]
+Tamper = Callable[[Message, Message], Message | None]
 
 
 class InProcessGrid(Grid):
-    """Node i has the i-th folder; ``down`` nodes are absent, ``tamper`` may change a reply."""
+    """Node i has the i-th folder; ``down`` nodes are absent.
+
+    ``tamper`` gets each message and its reply and returns the reply that arrives, None for none.
+    """
 
     def __init__(self, folders: Iterable[Path], tamper: Tamper | None = None) -> None:
         TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
@@ -46,7 +49,7 @@ class InProcessGrid(Grid):
             self.sent.append(message)
             reply = self._answer(message)
             if self.tamper:
-                reply = self.tamper(message.metadata.dst_node_id, reply)
+                reply = self.tamper(message, reply)
             if reply is not None:
                 result.append(reply)
         self.replies += result

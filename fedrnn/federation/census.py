@@ -1,0 +1,86 @@
+"""Who has which labels, and how many names: asked once, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fedrnn.config import RunConfig
+from fedrnn.federation.strategies import FederationError
+from fedrnn.federation.watch import WatchedGrid
+from fedrnn.learning.data import MIN_BATCH, PARTS, Part, spelling
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts by node id, then part, then label."""
+
+    counts: Mapping[int, Mapping[Part, Mapping[str, int]]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The ordered union of all labels."""
+        return tuple(sorted({label for node in self.counts.values() for label in node["train"]}))
+
+    @property
+    def train_rows(self) -> dict[int, int]:
+        """Training names by node id."""
+        return {node: sum(parts["train"].values()) for node, parts in self.counts.items()}
+
+
+def take_census(grid: WatchedGrid, config: RunConfig) -> Census:
+    """Ask every node for its counts.
+
+    Raises:
+        FederationError: a node does not answer, cannot use its data or has too few names, or one
+            label is spelled in two ways; the message has a table of who has which.
+    """
+    content = RecordDict({"config": ConfigRecord({"data-seed": config.data_seed})})
+    messages = [
+        Message(content, message_type="query", dst_node_id=node)
+        for node in sorted(grid.get_node_ids())
+    ]
+    result: dict[int, dict[Part, dict[str, int]]] = {}
+    for reply in grid.all_replies(messages, timeout=config.timeout):
+        labels = cast(list[str], reply.content.config_records["config"]["labels"])
+        metrics = cast(Mapping[str, list[int]], reply.content.metric_records["metrics"])
+        result[reply.metadata.src_node_id] = {
+            part: dict(zip(labels, metrics[part], strict=True)) for part in PARTS
+        }
+    census = Census(result)
+    _refuse_two_spellings(grid, census)
+    _refuse_small_nodes(grid, census)
+    return census
+
+
+def _refuse_small_nodes(grid: WatchedGrid, census: Census) -> None:
+    small = {node: rows for node, rows in census.train_rows.items() if rows < MIN_BATCH}
+    if small:
+        who = ", ".join(f"{grid.name(node)} has {rows}" for node, rows in small.items())
+        raise FederationError(
+            f"{who} names to train on, fewer than {MIN_BATCH}: a gradient would speak of single"
+            " names. Add names there, or leave the node out with --nodes"
+        )
+
+
+def _refuse_two_spellings(grid: WatchedGrid, census: Census) -> None:
+    forms: dict[str, list[str]] = {}
+    for label in census.labels:
+        forms.setdefault(spelling(label), []).append(label)
+    lines = []
+    for variants in forms.values():
+        if len(variants) > 1:
+            for label in variants:
+                nodes = [
+                    grid.name(n) for n, parts in census.counts.items() if label in parts["train"]
+                ]
+                lines.append(f"  {label!r:30} {', '.join(nodes)}")
+    if lines:
+        table = "\n".join(lines)
+        raise FederationError(
+            "one label is spelled in several ways; rename the files so that all nodes agree:\n"
+            f"{table}"
+        )

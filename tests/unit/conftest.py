@@ -1,0 +1,38 @@
+"""Small nodes for the tests of the federation."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from inprocess import InProcessGrid
+
+ENDINGS = {"Finnish": "nen", "Greek": "dis", "Polish": "ski", "Georgian": "vili"}
+
+
+def make_names(label: str, count: int, seed: int) -> list[str]:
+    """Invented names that give their language away by the ending."""
+    draw = random.Random(f"{label}/{seed}")
+    syllables = [c + v for c in "bdgklmnprstv" for v in "aeiou"]
+    return sorted(
+        {"".join(draw.choices(syllables, k=draw.randint(1, 3))) + ENDINGS[label]
+         for _ in range(count)}
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_grid(tmp_path: Path) -> Callable[..., InProcessGrid]:
+    """Return a function that makes nodes out of label lists, by default one or two labels each."""
+
+    def make(*nodes: list[str], count: int = 200) -> InProcessGrid:
+        folders = []
+        for number, labels in enumerate(nodes or (["Finnish", "Greek"], ["Polish"]), 1):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            for label in labels:
+                text = "\n".join(make_names(label, count, number))
+                (folder / f"{label}.txt").write_text(text)
+            folders.append(folder)
+        return InProcessGrid(folders)
+
+    return make

@@ -1,0 +1,83 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fedrnn.learning.data import Batches, Examples
+from fedrnn.learning.model import CharRNN, parameters_of
+from fedrnn.learning.text import encode
+from fedrnn.learning.training import gradient, local_sgd, seed_dropout
+
+
+def data(rows, seed=0):
+    random = np.random.default_rng(seed)
+    names = ["".join(random.choice(list("abcxyz"), random.integers(1, 9))) for _ in range(rows)]
+    targets = torch.tensor([int(name[0] < "d") for name in names])
+    return Examples(*map(torch.from_numpy, encode(names)), targets)
+
+
+def test_the_gradient_is_autograds():
+    model, batch = CharRNN(2, hidden=6, dropout=0.0), data(32)
+    flat, loss = gradient(model, *batch)
+    expected = torch.nn.functional.cross_entropy(model(batch.ids, batch.lengths), batch.targets)
+    grads = torch.autograd.grad(expected, list(model.parameters()))
+    np.testing.assert_allclose(flat, torch.cat([g.reshape(-1) for g in grads]).numpy(), rtol=1e-6)
+    assert loss == pytest.approx(float(expected.detach()))
+    assert flat.dtype == np.float32
+
+
+def test_a_second_gradient_does_not_add_to_the_first():
+    model, batch = CharRNN(2, hidden=6, dropout=0.0), data(32)
+    first, _ = gradient(model, *batch)
+    second, _ = gradient(model, *batch)
+    assert (first == second).all()
+
+
+def test_dropout_follows_its_seed():
+    model, batch = CharRNN(2, hidden=6, dropout=0.5), data(32)
+
+    def at(*seed):
+        seed_dropout(*seed)
+        return gradient(model, *batch)[0]
+
+    assert (at(0, 1, 2) == at(0, 1, 2)).all()
+    assert (at(0, 1, 2) != at(0, 2, 2)).any()
+
+
+def test_one_local_step_without_momentum_is_weights_minus_rate_times_gradient():
+    model, rows = CharRNN(2, hidden=6, dropout=0.0), data(32)
+    batches = Batches(rows.lengths, 32, seed=0)
+    before = parameters_of(model)
+    flat, _ = gradient(model, *rows.at(batches.at(1)))
+    local_sgd(model, rows, batches, first=1, steps=1, lr=0.1, clip=1e9)
+    np.testing.assert_allclose(parameters_of(model), before - np.float32(0.1) * flat, atol=1e-6)
+
+
+def test_local_steps_equal_torchs_sgd_with_clipping():
+    ours, theirs = (CharRNN(2, hidden=6, dropout=0.0) for _ in range(2))
+    rows = data(100)
+    batches = Batches(rows.lengths, 32, seed=0)
+    loss = local_sgd(ours, rows, batches, first=1, steps=9, lr=0.3, clip=0.1)
+    optimiser = torch.optim.SGD(theirs.parameters(), lr=0.3, momentum=0.9)
+    for number in range(1, 10):
+        gradient(theirs, *rows.at(batches.at(number)))
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
+        optimiser.step()
+    np.testing.assert_allclose(parameters_of(ours), parameters_of(theirs), atol=1e-5)
+    assert 0 < loss < 1
+
+
+def test_what_runs_on_a_node_imports_nothing_heavy():
+    program = """
+import sys, torch
+from fedrnn.federation import client_app
+heavy = {"faker", "safetensors", "scipy", "sklearn", "asyncssh", "torch._dynamo",
+         "fedrnn.config", "fedrnn.federation.strategies", "fedrnn.learning.embedded"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "[]"
