@@ -168,17 +168,18 @@ def _bridge(worker: socket.socket) -> None:
         ready.register(worker, selectors.EVENT_READ)
         while True:
             for event, _ in ready.select():
-                if event.fd == 0:
-                    data = os.read(0, CHUNK)
-                    if data:
-                        worker.sendall(data)
-                else:
+                if event.fd != 0:
                     data = worker.recv(CHUNK)
+                    if not data:
+                        return
                     view = memoryview(data)
                     while view:
                         view = view[os.write(1, view) :]
-                if not data:
-                    return
+                elif data := os.read(0, CHUNK):
+                    worker.sendall(data)
+                else:  # the client has said all; the worker may still answer
+                    worker.shutdown(socket.SHUT_WR)
+                    ready.unregister(0)
 
 
 def _state_file(site: Site, sender: str, job: str) -> Path:

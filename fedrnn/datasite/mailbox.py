@@ -45,6 +45,8 @@ def copy_plain(source: Path, target: Path, limit: int = MAX_BYTES) -> None:
     No links are followed and no devices opened; `target` must be new. On error it is removed.
     Raises ValueError for a link, a device or more than `limit` bytes, FileExistsError, OSError.
     """
+    if source.is_symlink() or not source.is_dir():
+        raise ValueError("it is no folder")
     target.mkdir(parents=True)
     try:
         for folder, folders, files, handle in os.fwalk(source, follow_symlinks=False):

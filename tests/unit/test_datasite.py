@@ -1,0 +1,225 @@
+"""Mailbox, policy and data set of a datasite of this account."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedrnn.datasite import policy
+from fedrnn.datasite.dataset import count_rows, create, mock_rows
+from fedrnn.datasite.layout import Site, job_key, split_key
+from fedrnn.datasite.mailbox import copy_plain
+from fedrnn.datasite.owner import Datasite
+
+ROOT = Path(__file__).parents[2]
+SENDER = "controller@lab.local"
+OWNER = "node1@lab.local"
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    site = Site.at(tmp_path / "site")
+    for folder in (site.etc, site.syftbox, site.mailbox, site.due, site.jobs, site.run):
+        folder.mkdir(parents=True)
+    config = {"owner": OWNER, "researchers": [SENDER], "launcher": "process"}
+    (site.etc / "datasite.json").write_text(json.dumps(config))
+    (site.etc / "approved_jobs.json").write_text("{}")
+    return site
+
+
+@pytest.fixture
+def names(tmp_path) -> Path:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    (folder / "Polish.txt").write_text("Kowalski\nNowak\n\n")
+    (folder / "Greek.txt").write_text("Papadopoulos\n")
+    return folder
+
+
+def parcel(site: Site, name: str, main: str = "print(1)\n", run: str = "cd code; python main.py\n"):
+    folder = site.mailbox / f"{SENDER}:{name}"
+    (folder / "code").mkdir(parents=True)
+    (folder / "run.sh").write_text(run)
+    (folder / "config.yaml").write_text(
+        "canonical_name: JobSubmissionMetadata\nversion: '1'\n"
+        f"name: {name}\ntype: python\nsubmitted_by: {SENDER}\n"
+        f"datasite_email: {OWNER}\nsubmitted_at: '2026-11-24T00:00:00+00:00'\n"
+        "entrypoint: main.py\nfiles: [main.py]\n"
+    )
+    (folder / "code" / "main.py").write_text(main)
+    return folder
+
+
+def approve(datasite: Datasite, name: str) -> None:
+    with datasite.alone():
+        datasite.approve(datasite.job(name), "looks right")
+        datasite.start_approved()
+        datasite.publish()
+
+
+def status(site: Site, name: str) -> str:
+    return json.loads((site.published(SENDER) / "jobs" / f"{name}.json").read_text())["status"]
+
+
+def test_keys_are_unambiguous():
+    assert split_key(job_key(SENDER, "job-1")) == (SENDER, "job-1")
+    for bad in ("job-1", ":job", f"{SENDER}:a:b", f"{SENDER}:../x", "a/b@c:job"):
+        with pytest.raises(ValueError):
+            split_key(bad)
+
+
+def test_one_changed_byte_is_another_job(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "code").mkdir(parents=True)
+        (tmp_path / name / "run.sh").write_text("true\n")
+        (tmp_path / name / "code" / "main.py").write_text("1\n")
+    before = policy.fingerprint(policy.manifest(tmp_path / "a"))
+    assert before == policy.fingerprint(policy.manifest(tmp_path / "b"))
+    for file, content in (("run.sh", "true \n"), ("code/main.py", "2\n"), ("code/new.py", "")):
+        target = tmp_path / "b" / file
+        old = target.read_text() if target.exists() else None
+        target.write_text(content)
+        assert policy.fingerprint(policy.manifest(tmp_path / "b")) != before, file
+        target.unlink() if old is None else target.write_text(old)
+
+
+def test_an_unknown_job_waits_and_starts_nothing(site):
+    parcel(site, "job-1")
+    Datasite(site).step()
+    assert status(site, "job-1") == "pending"
+    assert list(site.jobs.iterdir()) == []
+    assert list(site.mailbox.iterdir()) == []
+
+
+def test_the_same_code_with_another_run_script_waits(site):
+    first = parcel(site, "job-1")
+    allowed = policy.fingerprint(policy.manifest(first))
+    (site.etc / "approved_jobs.json").write_text(json.dumps({allowed: {}}))
+    parcel(site, "job-2", run="touch /tmp/evil\n")
+    Datasite(site).step()
+    assert status(site, "job-2") == "pending"
+    assert status(site, "job-1") in ("running", "done")
+
+
+def test_a_state_file_in_a_job_approves_nothing(site):
+    folder = parcel(site, "job-1")
+    (folder / "state.yaml").write_text("status: approved\n")
+    Datasite(site).step()
+    assert status(site, "job-1") == "rejected"
+
+
+def test_links_and_strangers_are_refused_and_the_mailbox_is_empty(site, capsys):
+    folder = parcel(site, "job-1")
+    (folder / "code" / "link.py").symlink_to("/etc/passwd")
+    os.symlink("/etc", site.mailbox / f"{SENDER}:job-2")
+    parcel(site, "job-3").rename(site.mailbox / "mallory@lab.local:job-3")
+    (site.mailbox / "junk").write_text("x")
+    Datasite(site).step()
+    assert capsys.readouterr().out.count("refused") == 4
+    assert list(site.mailbox.iterdir()) == []
+    assert list((site.published(SENDER)).glob("jobs/*")) == []
+
+
+def test_copy_stops_at_its_limit(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="too large"):
+        copy_plain(tmp_path / "in", tmp_path / "out", limit=99)
+    assert not (tmp_path / "out").exists()
+    copy_plain(tmp_path / "in", tmp_path / "out", limit=100)
+
+
+def test_an_approved_job_runs_and_its_outputs_are_published(site, names):
+    create(site, names)
+    main = "import os, pathlib\npathlib.Path('outputs/n').write_text(os.environ['FEDRNN_DATA'])\n"
+    parcel(site, "job-1", main)
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    wait_for_end(site, "job-1")
+    assert status(site, "job-1") == "done"
+    box = site.published(SENDER) / "SyftBox" / OWNER
+    output = next(box.rglob("outputs/n")).read_text()
+    assert output == str(site.syftbox / OWNER / "private" / "syft_datasets" / "names")
+    events = [entry["event"] for entry in Datasite(site).log.entries()]
+    assert events == ["approve", "start", "end"]
+
+
+def test_a_failing_job_says_so(site):
+    parcel(site, "job-1", "raise SystemExit('no such thing')\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    wait_for_end(site, "job-1")
+    published = json.loads((site.published(SENDER) / "jobs" / "job-1.json").read_text())
+    assert published["status"] == "failed"
+    assert published["return_code"] == 1
+    assert "no such thing" in published["stderr"]
+
+
+def test_a_job_that_vanished_with_the_power_has_failed(site):
+    parcel(site, "job-1", "import time; time.sleep(60)\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    os.killpg(int((site.jobs / f"{SENDER}:job-1" / "pid").read_text()), 9)
+    os.waitpid(-1, 0)
+    Datasite(site).step()
+    assert status(site, "job-1") == "failed"
+
+
+def wait_for_end(site: Site, name: str) -> None:
+    until = time.monotonic() + 30
+    while status(site, name) in ("approved", "pending", "running") and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def test_nothing_private_is_published(site, names):
+    create(site, names)
+    published = site.published(SENDER)
+    for path in published.rglob("*"):
+        if path.is_file():
+            assert "Kowalski" not in path.read_text(), path
+    described = json.loads((published / "describe.json").read_text())
+    assert described["labels"] == {"Greek": 1, "Polish": 2}
+    assert set(described["mock"]) == {"Greek", "Polish"}
+
+
+def test_the_mock_is_made_without_a_row(site, names):
+    create(site, names)
+    mock = site.syftbox / OWNER / "public" / "syft_datasets" / "names" / "Polish.txt"
+    before = mock.read_text()
+    (names / "Polish.txt").write_text("Zzz\n")
+    assert create(site, names) is True
+    assert mock.read_text() == before == "\n".join(mock_rows("Polish")) + "\n"
+
+
+def test_the_same_data_changes_nothing(site, names):
+    assert create(site, names) is True
+    assert create(site, names) is False
+
+
+def test_data_that_cannot_be_used_is_named(tmp_path, names):
+    with pytest.raises(ValueError, match="holds no data"):
+        count_rows(tmp_path / "none")
+    (names / "Dutch.txt").write_bytes(b"\xff\n")
+    with pytest.raises(ValueError, match=r"Dutch\.txt is not UTF-8"):
+        count_rows(names)
+    (names / "Dutch.txt").write_text("\n \n")
+    with pytest.raises(ValueError, match=r"Dutch\.txt is empty"):
+        count_rows(names)
+
+
+def test_the_dataset_command_says_what_is_wrong(site, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fedrnn.datasite.dataset", tmp_path, "--root", site.var.parent],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr and "<Label>.txt" in done.stderr

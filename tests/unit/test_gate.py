@@ -1,0 +1,148 @@
+"""The gate, run as sshd runs it: a process with the client's words in SSH_ORIGINAL_COMMAND."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from fedrnn.datasite.layout import Site
+
+ROOT = Path(__file__).parents[2]
+SENDER = "controller@lab.local"
+
+
+@pytest.fixture
+def site(tmp_path_factory) -> Site:
+    site = Site.at(tmp_path_factory.mktemp("s"))
+    for folder in (site.mailbox, site.run, site.published(SENDER) / "jobs"):
+        folder.mkdir(parents=True)
+    return site
+
+
+def gate(site: Site, command: str, data: bytes = b"", sender: str = SENDER):
+    root = site.var.parent
+    return subprocess.run(
+        [sys.executable, "-m", "fedrnn.datasite.gate", "--root", root, "--sender", sender],
+        input=data,
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "SSH_ORIGINAL_COMMAND": command},
+        timeout=30,
+    )
+
+
+def job(extra: dict[str, bytes] | None = None, members: list[tarfile.TarInfo] | None = None):
+    files = {"run.sh": b"true\n", "config.yaml": b"name: x\n", "code/main.py": b"1\n"}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in {**files, **(extra or {})}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        for member in members or []:
+            tar.addfile(member)
+    return stream.getvalue()
+
+
+def link(name: str, kind: bytes, target: str = "/etc/passwd") -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+@pytest.mark.parametrize("command", ["", "sh", "cat /etc/passwd", "internal-sftp", "describe x y"])
+def test_there_is_no_shell_behind_it(site, command):
+    done = gate(site, command)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"refused" in done.stderr
+
+
+def test_a_job_arrives_whole(site):
+    done = gate(site, "submit job-1", job())
+    assert done.returncode == 0, done.stderr
+    parcel = site.mailbox / f"{SENDER}:job-1"
+    found = {p.relative_to(parcel).as_posix() for p in parcel.rglob("*") if p.is_file()}
+    assert found == {"run.sh", "config.yaml", "code/main.py"}
+    assert json.loads(gate(site, "status job-1").stdout)["status"] == "sent"
+
+
+def test_a_job_is_never_written_over(site):
+    assert gate(site, "submit job-1", job()).returncode == 0
+    again = gate(site, "submit job-1", job({"code/evil.py": b"2"}))
+    assert again.returncode == 2 and b"exists" in again.stderr
+    assert not (site.mailbox / f"{SENDER}:job-1" / "code" / "evil.py").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "A", "", "x" * 41, ".hidden", "a;b", "a b"])
+def test_names_that_could_mean_a_path_are_refused(site, name):
+    assert gate(site, f"submit '{name}'", job()).returncode == 2
+    assert list(site.mailbox.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(job({"../../evil": b"x"}), id="way up"),
+        pytest.param(job({"code/../../evil": b"x"}), id="way up inside"),
+        pytest.param(job({"/tmp/evil": b"x"}), id="absolute"),
+        pytest.param(job({"state.yaml": b"status: approved"}), id="state of its own"),
+        pytest.param(job(members=[link("code/l", tarfile.SYMTYPE)]), id="symbolic link"),
+        pytest.param(job(members=[link("code/l", tarfile.LNKTYPE, "run.sh")]), id="hard link"),
+        pytest.param(job(members=[link("code/l", tarfile.FIFOTYPE)]), id="fifo"),
+        pytest.param(job({"code/b": b"\xff\xfe"}), id="binary"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not a tar", id="no tar"),
+        pytest.param(job()[:700], id="cut off"),
+        pytest.param(job({"code/big": b"x" * (9 << 20)}), id="too large"),
+    ],
+)
+def test_what_has_no_place_in_a_job_is_refused(site, data):
+    done = gate(site, "submit job-1", data)
+    assert done.returncode == 2, done.stdout
+    assert b"refused" in done.stderr
+    assert list(site.mailbox.iterdir()) == []
+
+
+def test_another_senders_job_is_not_there(site):
+    (site.published(SENDER) / "jobs" / "job-1.json").write_text('{"status": "done"}')
+    assert gate(site, "status job-1").returncode == 0
+    assert gate(site, "status job-1", sender="mallory@lab.local").returncode == 2
+    assert gate(site, "attach job-1", sender="mallory@lab.local").returncode == 2
+
+
+def test_attach_joins_the_worker(site):
+    path = site.socket(f"{SENDER}:job-1")
+    path.parent.mkdir()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def echo():
+        peer, _ = server.accept()
+        peer.sendall(b"hello")
+        got = b""
+        while len(got) < 3_000_000:
+            got += peer.recv(1 << 16)
+        peer.sendall(got[::-1])
+        peer.close()
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    sent = bytes(range(250)) * 12_000
+    done = gate(site, "attach job-1", sent)
+    thread.join(10)
+    assert done.stdout == b"hello" + sent[::-1]
+
+
+def test_attach_without_a_worker_says_why(site):
+    done = gate(site, "attach job-1")
+    assert done.returncode == 2
+    assert b"has no worker here" in done.stderr
