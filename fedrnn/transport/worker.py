@@ -34,7 +34,7 @@ class Worker:
         self.contexts: dict[int, Context] = {}
         self.replies: dict[str, Future[bytes]] = {}
         self.thread = ThreadPoolExecutor(1)  # one training at a time; the socket stays responsive
-        self.attached = 0
+        self.attached: set[asyncio.StreamWriter] = set()
         self.idle_since = time.monotonic()
         self.stop = asyncio.Event()
 
@@ -50,10 +50,12 @@ class Worker:
                 if not self.attached and time.monotonic() - self.idle_since > IDLE_SECONDS:
                     log.warning("nobody attached for %.0f s: ending", IDLE_SECONDS)
                     break
+            for writer in self.attached:
+                writer.close()
         self.thread.shutdown(cancel_futures=True)
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.attached += 1
+        self.attached.add(writer)
         answers: set[asyncio.Task[None]] = set()
         try:
             wire.write_frame(writer, wire.HELLO, wire.GREETING)
@@ -71,7 +73,7 @@ class Worker:
         finally:
             for task in answers:
                 task.cancel()
-            self.attached -= 1
+            self.attached.discard(writer)
             self.idle_since = time.monotonic()
             writer.close()
 

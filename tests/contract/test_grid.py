@@ -1,0 +1,73 @@
+"""The Grid over real workers and sockets: replies, errors, deadlines, lost connections."""
+
+import threading
+import time
+
+from conftest import echo_app
+from flwr.app import ConfigRecord, Message, RecordDict
+
+
+def ask(federation, kind="query", timeout=10.0, nodes=None):
+    chosen = nodes or list(federation.grid.get_node_ids())
+    messages = [
+        Message(RecordDict({"c": ConfigRecord({"node": n})}), n, kind) for n in chosen
+    ]
+    return federation.grid.send_and_receive(messages, timeout=timeout)
+
+
+def test_every_node_answers_for_itself(federation):
+    three = federation(echo_app(), echo_app(), echo_app())
+    replies = ask(three)
+    assert [r.metadata.src_node_id for r in replies] == [1, 2, 3]
+    assert [r.content["c"]["node"] for r in replies] == [1, 2, 3]
+    moved = three.grid.traffic()
+    assert all(t.up > 0 and t.down > 0 and t.reconnects == 0 for t in moved.values())
+
+
+def test_what_a_client_raises_comes_back_in_words(federation):
+    replies = ask(federation(echo_app(), echo_app()), "query.fails")
+    assert all(r.has_error() and "this node cannot" in r.error.reason for r in replies)
+
+
+def test_a_late_node_is_left_out_and_taken_back(federation):
+    slow = echo_app(delay=1.5)
+    two = federation(echo_app(), slow)
+    started = time.monotonic()
+    replies = ask(two, timeout=0.5)
+    assert time.monotonic() - started < 1.2
+    assert not replies[0].has_error()
+    assert replies[1].has_error() and "pi2" in replies[1].error.reason
+    replies = ask(two, timeout=10)
+    assert not any(r.has_error() for r in replies)
+    assert [r.content["c"]["node"] for r in replies] == [1, 2]
+
+
+def test_a_cut_connection_costs_no_second_training(federation):
+    app = echo_app(delay=0.8)
+    one = federation(app)
+    cut = threading.Timer(0.3, lambda: one.links[1].cut(one.loop))
+    cut.start()
+    (reply,) = ask(one)
+    cut.join()
+    assert not reply.has_error()
+    assert app.calls == 1
+    assert one.grid.traffic()["pi1"].reconnects == 1
+
+
+def test_stop_ends_the_worker(federation):
+    one = federation(echo_app())
+    one.grid.close()
+    until = time.monotonic() + 10
+    while not one.tasks[0].done() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert one.tasks[0].done()
+
+
+def test_a_node_without_a_worker_is_named(federation, monkeypatch):
+    monkeypatch.setattr("fedrnn.transport.grid.AWAY_SECONDS", 0.5)
+    two = federation(echo_app(), echo_app())
+    two.servers.loop.call_soon_threadsafe(two.workers[1].stop.set)
+    time.sleep(0.3)
+    replies = ask(two, nodes=[1, 2])
+    assert not replies[0].has_error()
+    assert replies[1].has_error() and "pi2: away" in replies[1].error.reason
