@@ -175,7 +175,8 @@ class GradientStrategy(Strategy):
         """Average the gradients by examples, in the order of node ids, and take one step.
 
         Raises:
-            FederationError: two rounds in a row brought no gradient.
+            FederationError: two rounds in a row brought no gradient, or a node sent one that does
+                not fit the model.
         """
         total = np.zeros(sum(self._sizes), dtype=np.float32)
         examples = 0
@@ -184,10 +185,8 @@ class GradientStrategy(Strategy):
             if reply.has_error() or reply.content.metric_records["metrics"]["stale"]:
                 continue
             metrics = reply.content.metric_records["metrics"]
-            sent = reply.content.array_records["arrays"]
-            message = Quantised(sent["values"].numpy(), sent["scales"].numpy())
             count = int(cast(int, metrics["num-examples"]))
-            total += np.float32(count) * dequantise(message, self._sizes)
+            total += np.float32(count) * self._decode(reply)
             loss += count * float(cast(float, metrics["loss"]))
             examples += count
             self._in_sync.add(reply.metadata.src_node_id)
@@ -208,6 +207,18 @@ class GradientStrategy(Strategy):
             to_arrays(self._weights, self._shapes),
             MetricRecord({"loss": loss / examples, "num-examples": examples}),
         )
+
+    def _decode(self, reply: Message) -> NDArray[np.float32]:
+        sent = reply.content.array_records["arrays"]
+        try:
+            message = Quantised(sent["values"].numpy(), sent["scales"].numpy())
+            return dequantise(message, self._sizes)
+        except (KeyError, ValueError) as error:
+            node = reply.metadata.src_node_id
+            raise FederationError(
+                f"the gradient of node {node} cannot be used ({error}): look at its worker, or"
+                " leave it out with --nodes"
+            ) from error
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

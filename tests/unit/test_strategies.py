@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord
+from flwr.app import Array, ConfigRecord
 from flwr.serverapp.strategy import FedAvg
 
 from fedrnn.config import RunConfig
@@ -157,6 +157,22 @@ def test_one_round_without_a_gradient_keeps_the_weights_and_two_are_an_error(rou
     rounds.grid.tamper = lambda message, reply: None
     rounds.run()
     with pytest.raises(FederationError, match="rounds 4 and 5"):
+        rounds.run()
+
+
+@pytest.mark.parametrize("bad", [np.zeros(3, np.int8), None])
+def test_a_gradient_that_does_not_fit_names_its_node(rounds, bad):
+    def spoil(message, reply):
+        if node_of(message) == 2:
+            arrays = reply.content["arrays"]
+            if bad is None:
+                arrays["scales"] = Array(arrays["scales"].numpy() * np.float32(np.nan))
+            else:
+                arrays["values"] = Array(bad)
+        return reply
+
+    rounds.grid.tamper = spoil
+    with pytest.raises(FederationError, match="the gradient of node 2 cannot be used"):
         rounds.run()
 
 
