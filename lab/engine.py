@@ -65,9 +65,9 @@ def privileges() -> list[str]:
     ):
         return [sudo, "-n"]
     raise LabError(
-        "This machine has cgroup v1, where podman needs root, and sudo asks for a password."
-        " Run `sudo -v` in this terminal and try again, or boot with cgroup v2"
-        " (systemd.unified_cgroup_hierarchy=1)."
+        "This machine has cgroup v1, where podman needs root, and sudo asks for a password here."
+        " Boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1 on the kernel's command line),"
+        " allow this account sudo without a password, or run as root."
     )
 
 
