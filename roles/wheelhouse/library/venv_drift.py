@@ -53,8 +53,6 @@ fresh:
   type: bool
   returned: always
 """
-# What `python -m venv` brings; the locks have a setuptools of their own where one is needed.
-SEEDS = {"pip", "setuptools"}
 
 
 def canonical(name: str) -> str:
@@ -101,8 +99,7 @@ def compare(site: Path, lock: str, stamp: Path) -> tuple[list[str], bool]:
     """List the differences, and tell whether the environment is fresh."""
     wanted = dict(re.findall(r"(?m)^([a-z0-9-]+)==(\S+)", lock))
     have = installed(site)
-    fresh = set(have) <= SEEDS
-    if fresh:
+    if not have:
         return [f"{len(wanted)} packages are missing"], True
     try:
         stamped = stamp.stat().st_ctime
@@ -111,7 +108,7 @@ def compare(site: Path, lock: str, stamp: Path) -> tuple[list[str], bool]:
     except OSError:
         return ["its installation was not finished"], False
     drift = [f"{name} is missing" for name in sorted(set(wanted) - set(have))]
-    drift += [f"{name} is not in the lock" for name in sorted(set(have) - set(wanted) - SEEDS)]
+    drift += [f"{name} is not in the lock" for name in sorted(set(have) - set(wanted))]
     for name in sorted(set(wanted) & set(have)):
         version, info = have[name]
         if version != wanted[name]:
@@ -134,7 +131,7 @@ def main() -> None:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     venv = Path(module.params["venv"])
     site = venv / "lib" / version / "site-packages"
-    if not site.is_dir() or not (venv / "bin" / "pip").exists():
+    if not site.is_dir() or not (venv / "bin" / "python").exists():
         # Gone, half made, or made by another Python.
         module.exit_json(changed=False, drift=[f"it has no {version}"], fresh=False)
     drift, fresh = compare(site, module.params["lock"], Path(module.params["stamp"]))
