@@ -140,15 +140,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def playbook_pid() -> int:
-    """The outermost ansible-playbook above this process, or else this process's parent."""
+    """The outermost ansible-playbook right above this process, or else this process's parent."""
     pid, found = os.getppid(), 0
     while pid > 1:
         process = Path("/proc") / str(pid)
-        if b"ansible-playbook" in b" ".join((process / "cmdline").read_bytes().split(b"\0")[:3]):
+        # python, then the script: a shell that was told to run ansible-playbook is not it.
+        program = (process / "cmdline").read_bytes().split(b"\0")[:2]
+        if any(argument.endswith(b"ansible-playbook") for argument in program):
             found = pid
         elif found:
             break
-        pid = int(re.sub(r".*\) ", "", (process / "stat").read_text()).split()[1])
+        pid = int(re.sub(r"(?s).*\) ", "", (process / "stat").read_text()).split()[1])
     return found or os.getppid()
 
 
