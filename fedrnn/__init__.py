@@ -1,1 +1,19 @@
-"""Federated recurrent networks on a cluster of Raspberry Pis."""
+"""Federated recurrent networks on a cluster of Raspberry Pis.
+
+import fedrnn
+
+with fedrnn.connect() as nodes:
+    nodes["pi1"].datasets[0].mock_files
+    nodes["pi1"].submit_python_job("count.py", "count-1")
+    nodes["pi1"].wait("count-1").output_paths
+"""
+
+from typing import Any
+
+
+def connect(*arguments: Any, **options: Any) -> Any:
+    """Return the nodes' PySyft data sets and jobs: see `fedrnn.notebook.connect`."""
+    # Imported late: a job and a node carry this file, and not the notebook.
+    from fedrnn.notebook import connect as real
+
+    return real(*arguments, **options)

@@ -9,9 +9,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 def ask(federation, kind="query", timeout=10.0, nodes=None):
     chosen = nodes or list(federation.grid.get_node_ids())
-    messages = [
-        Message(RecordDict({"c": ConfigRecord({"node": n})}), n, kind) for n in chosen
-    ]
+    messages = [Message(RecordDict({"c": ConfigRecord({"node": n})}), n, kind) for n in chosen]
     return federation.grid.send_and_receive(messages, timeout=timeout)
 
 
