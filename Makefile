@@ -5,7 +5,7 @@ INVENTORY ?= inventory/lab
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements lab-up lab-down verify lint test clean
+.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -23,6 +23,9 @@ venv: ## Make .venv from the pinned requirements.txt
 requirements: ## Pin requirements.in anew to requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --find-links https://download.pytorch.org/whl/cpu/torch/ \
 	  --no-emit-find-links requirements.in -o requirements.txt
+
+locks: venv ## Lock the nodes' wheels anew, after a change of requirements or node.in
+	python roles/wheelhouse/files/lock.py
 
 lab-up: venv ## Start the virtual nodes of inventory/lab
 	ansible-playbook playbooks/lab_up.yml

@@ -1,0 +1,35 @@
+"""What listens on a node, and what a virtual one can reach."""
+
+import shlex
+
+import pytest
+from testinfra.host import Host
+
+# 192.0.2.1 is nobody's (RFC 5737): without a route the kernel says so, with one it would time out.
+CONNECT = """
+import errno, socket
+try:
+    socket.create_connection(("192.0.2.1", 443), 3)
+except OSError as error:
+    print(errno.errorcode.get(error.errno, error))
+"""
+
+
+def test_only_ssh_listens(host: Host) -> None:
+    # On loopback, apt's way out appears while Ansible is connected.
+    listening = [line.split()[3] for line in host.check_output("ss -ltnH").splitlines()]
+    outside = {a for a in listening if not a.startswith(("127.", "[::1]"))}
+    assert {address.rpartition(":")[2] for address in outside} == {"22"}
+
+
+def test_a_virtual_node_has_no_way_out(host: Host, variables: dict) -> None:
+    if not variables["in_lab"]:
+        pytest.skip("a real node may reach what its network allows")
+    told = host.check_output(shlex.join(["/usr/bin/python3", "-c", CONNECT]))
+    assert told == "ENETUNREACH"
+
+
+def test_a_virtual_node_resolves_no_name(host: Host, variables: dict) -> None:
+    if not variables["in_lab"]:
+        pytest.skip("a real node may resolve what its network allows")
+    assert host.run("getent hosts example.org").rc != 0
