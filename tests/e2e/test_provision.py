@@ -1,0 +1,127 @@
+"""Provisioning when something is wrong: it says what, and finishes what was begun."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cluster import INVENTORY, ROOT, Lab, ansible_playbook, must
+
+CLUSTER = "playbooks/cluster.yml"
+WHEELS = ROOT / ".cache" / "wheelhouse" / "x86_64-cp311"
+# A connection that an earlier test left open would not look at the host key or the node again.
+NEW_CONNECTIONS = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
+
+
+def flat(text: str) -> str:
+    """Undo line breaks of Ansible's output, so that a sentence can be searched for."""
+    return re.sub(r"\s+", " ", text)
+
+
+def test_an_inventory_without_nodes(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("nodes:\n  hosts: {}\n")
+    run = ansible_playbook("-i", str(tmp_path / "hosts.yml"), "site.yml")
+    assert run.rc != 0
+    assert "has no host in its group 'nodes'" in flat(run.text)
+    assert "inventory/example" in run.text
+
+
+def test_a_node_that_is_down_stops_all_before_anything_changes(lab: Lab) -> None:
+    port = lab.port("pi2")
+    lab.podman("stop", "-t", "2", lab.container("pi2"))
+    try:
+        run = ansible_playbook(CLUSTER, env=NEW_CONNECTIONS)
+    finally:
+        must(ansible_playbook("playbooks/lab_up.yml"))
+    assert run.rc != 0
+    assert f"pi2 (127.0.0.1, port {port}) does not answer over SSH" in flat(run.text)
+    assert "--limit 'all:localhost:!pi2'" in flat(run.text)
+    assert "pi1 (127.0.0.1" not in run.text
+    assert set(run.changed.values()) == {0} and "[os : " not in run.text
+
+
+def test_a_changed_host_key_is_refused_with_its_remedy(lab: Lab, tmp_path: Path) -> None:
+    pinned = INVENTORY / "known_hosts"
+    before = pinned.read_text()
+    subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", tmp_path / "k"], check=True)
+    other = (tmp_path / "k.pub").read_text().split()[1]
+    name = f"[127.0.0.1]:{lab.port('pi3')}"
+    lines = [
+        f"{name} ssh-ed25519 {other}" if line.startswith(name) else line
+        for line in before.splitlines()
+    ]
+    assert lines != before.splitlines()
+    try:
+        pinned.write_text("\n".join(lines) + "\n")
+        run = ansible_playbook(CLUSTER, env=NEW_CONNECTIONS)
+    finally:
+        pinned.write_text(before)
+    assert run.rc != 0
+    assert "pi3 (127.0.0.1" in run.text and "Find out why first" in flat(run.text)
+    assert f"ssh-keygen -R '{name}' -f '{pinned}'" in flat(run.text)
+
+
+def test_a_wheel_with_a_flipped_bit_is_named_and_fetched_again(lab: Lab) -> None:
+    wheel = min(WHEELS.glob("*.whl"), key=lambda path: path.stat().st_size)
+    whole = wheel.read_bytes()
+    # A new file, not the old one changed: the cache may be shared by hard links.
+    wheel.unlink()
+    wheel.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    run = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse"))
+    assert f"Refused {wheel.name}" in flat(run.text)
+    assert wheel.read_bytes() == whole
+
+
+def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -> None:
+    site = "/opt/fedrnn/venv/lib/python3*/site-packages"
+    assert lab.ssh("pi3", f"sudo sh -c 'rm -r {site}/numpy-*.dist-info'").returncode == 0
+    log = ROOT / ".cache" / "test-logs" / "killed.log"
+    program = Path(sys.executable).with_name("ansible-playbook")
+    with log.open("w") as output:
+        running = subprocess.Popen(
+            [program, CLUSTER, "--tags", "wheelhouse", "--limit", "pi3"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 180
+        while "Every package of the lock is installed" not in log.read_text():
+            assert running.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        time.sleep(1)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    assert "numpy is missing" in log.read_text()
+
+    run = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch"))
+    assert run.changed["pi3"] > 0 and run.changed["pi1"] <= 1  # pi1 packs the tar file
+    assert lab.ssh("pi3", "ls /opt/fedrnn/wheels").returncode != 0
+    again = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch"))
+    assert set(again.changed.values()) == {0}
+
+
+def test_packages_that_were_left_half_configured_are_configured(lab: Lab) -> None:
+    make = (
+        "set -e; d=$(mktemp -d); mkdir $d/DEBIAN; "
+        "printf 'Package: halfway\\nVersion: 1\\nArchitecture: all\\nMaintainer: t <t@t.local>\\n"
+        "Description: t\\n' > $d/DEBIAN/control; "
+        "printf '#!/bin/sh\\ntest -e /run/halfway-ok\\n' > $d/DEBIAN/postinst; "
+        "chmod 755 $d/DEBIAN/postinst; dpkg-deb -b $d /tmp/halfway.deb; "
+        "sudo dpkg -i /tmp/halfway.deb || sudo touch /run/halfway-ok"
+    )
+    status = "dpkg-query -Wf '${db:Status-Status}' halfway"
+    assert lab.ssh("pi1", make).returncode == 0
+    assert lab.ssh("pi1", status).stdout == "half-configured"
+    try:
+        run = must(ansible_playbook(CLUSTER, "--tags", "os"))
+        assert run.changed["pi1"] == 1 and run.changed["pi2"] == 0
+        assert lab.ssh("pi1", status).stdout == "installed"
+    finally:
+        lab.ssh("pi1", "sudo dpkg -r halfway; sudo rm -f /tmp/halfway.deb /run/halfway-ok")
