@@ -26,7 +26,7 @@ class NotebookNode:
 
     @property
     def datasets(self) -> list[Any]:
-        """PySyft's data sets of this node's owner; `.mock_files` are here, private files are not."""
+        """PySyft's data sets of this node's owner; only their `mock_files` are here."""
         self._loop.run(self.client.pull())
         return self.client.datasets()
 

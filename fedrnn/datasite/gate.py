@@ -20,9 +20,7 @@ import json
 import os
 import pwd
 import secrets
-import selectors
 import shlex
-import socket
 import sys
 import tarfile
 from collections.abc import Callable
@@ -32,7 +30,6 @@ from fedrnn.datasite.layout import Site, job_key
 
 MAX_BYTES = 8 << 20  # a job is source code
 MAX_FILES = 500
-CHUNK = 1 << 18
 
 
 class Refused(Exception):
@@ -150,36 +147,15 @@ def results(site: Site, sender: str, job: str | None = None) -> None:
 
 
 def attach(site: Site, sender: str, job: str) -> None:
-    """Join standard input and output to the worker's socket until either side ends."""
+    """Become the bridge between this session and the worker's socket."""
     path = site.socket(job_key(sender, job))
-    worker = socket.socket(socket.AF_UNIX)
-    try:
-        worker.connect(os.fspath(path))
-    except OSError:
+    if not path.is_socket():
         raise Refused(
             f"job {job!r} has no worker here: it is not approved, has not started or has ended"
-        ) from None
-    _bridge(worker)
-
-
-def _bridge(worker: socket.socket) -> None:
-    with selectors.DefaultSelector() as ready:
-        ready.register(0, selectors.EVENT_READ)
-        ready.register(worker, selectors.EVENT_READ)
-        while True:
-            for event, _ in ready.select():
-                if event.fd != 0:
-                    data = worker.recv(CHUNK)
-                    if not data:
-                        return
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(1, view) :]
-                elif data := os.read(0, CHUNK):
-                    worker.sendall(data)
-                else:  # the client has said all; the worker may still answer
-                    worker.shutdown(socket.SHUT_WR)
-                    ready.unregister(0)
+        )
+    # A bare interpreter for the whole run: half the memory of this one.
+    bridge = Path(__file__).with_name("bridge.py")
+    os.execv(sys.executable, [sys.executable, "-IS", os.fspath(bridge), os.fspath(path)])
 
 
 def _state_file(site: Site, sender: str, job: str) -> Path:

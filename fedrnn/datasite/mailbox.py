@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from syft_job import SyftJobConfig
@@ -14,15 +15,14 @@ from fedrnn.datasite.layout import Site, split_key
 MAX_BYTES = 8 << 20
 
 
-def receive(site: Site, jobs: SyftJobConfig) -> list[str]:
-    """Move every parcel into the inbox of its sender and empty the mailbox.
+def receive(site: Site, jobs: SyftJobConfig, parcels: Iterable[Path]) -> list[str]:
+    """Copy parcels into the inbox of their sender; return one line per parcel that was refused.
 
     Only a job of a new name arrives: nothing that was reviewed is ever written again.
-    Returns one line per parcel that was refused.
     """
     refused = []
     known = site.config()["researchers"]
-    for parcel in sorted(site.mailbox.iterdir()):
+    for parcel in parcels:
         try:
             sender, job = split_key(parcel.name)
             if sender not in known:
@@ -31,12 +31,19 @@ def receive(site: Site, jobs: SyftJobConfig) -> list[str]:
             copy_plain(parcel, target)
         except (OSError, ValueError) as error:
             refused.append(f"refused {parcel.name!r}: {error}")
-        # A leftover would wake the path unit again and again, until systemd gives up.
+    return refused
+
+
+def remove(parcels: Iterable[Path]) -> None:
+    """Empty the mailbox, whatever lies in it.
+
+    A leftover would wake the path unit again and again, until systemd gives up.
+    """
+    for parcel in parcels:
         if parcel.is_dir() and not parcel.is_symlink():
             shutil.rmtree(parcel)
         else:
             parcel.unlink()
-    return refused
 
 
 def copy_plain(source: Path, target: Path, limit: int = MAX_BYTES) -> None:

@@ -24,7 +24,7 @@ from syft_job import JobClient, JobInfo, SyftJobConfig
 from syft_perms import SyftPermContext
 
 from fedrnn.datasite.layout import DESCRIPTION, Site, job_key
-from fedrnn.datasite.mailbox import receive
+from fedrnn.datasite.mailbox import receive, remove
 from fedrnn.datasite.policy import DecisionLog, fingerprint, is_allowed, manifest
 from fedrnn.datasite.runner import Launcher, ProcessLauncher, Runner, SystemdLauncher
 
@@ -70,14 +70,22 @@ class Datasite:
     def step(self) -> None:
         """Do everything that is due, once."""
         with self.alone():
-            for line in receive(self.site, self._config):
-                print(line, flush=True)
-            self.runner.finish_ended()
-            for job in self.jobs():
-                if job.status == "pending" and is_allowed(self.site, job.job_submission_path):
-                    self.approve(job, "every file is on the operator's allow-list", "auto")
-            self.start_approved()
-            self.publish()
+            parcels = sorted(self.site.mailbox.iterdir())
+            try:
+                for line in receive(self.site, self._config, parcels):
+                    print(line, flush=True)
+                self._advance()
+            finally:
+                # Last, so that its sender finds a job in the mailbox or published, at any time.
+                remove(parcels)
+
+    def _advance(self) -> None:
+        self.runner.finish_ended()
+        for job in self.jobs():
+            if job.status == "pending" and is_allowed(self.site, job.job_submission_path):
+                self.approve(job, "every file is on the operator's allow-list", "auto")
+        self.start_approved()
+        self.publish()
 
     def approve(self, job: JobInfo, reason: str, method: str = "manual") -> None:
         """Approve exactly the files that the job has now."""
@@ -156,16 +164,15 @@ def _is_public(path: Path, relative: Path) -> bool:
 
 
 def place(content: bytes, target: Path) -> None:
-    """Write a file that the gate can read, whole or not at all, and only when it differs."""
+    """Write a file whole or not at all, and only when it differs.
+
+    The gate reads it by the group of the folder, which the umask lets read.
+    """
     if target.is_file() and target.read_bytes() == content:
         return
-    missing = [p for p in (target.parent, *target.parent.parents) if not p.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        folder.chmod(0o2750)
     fresh = target.with_name(f".{target.name}.new")
     fresh.write_bytes(content)
-    fresh.chmod(0o640)
     fresh.replace(target)
 
 

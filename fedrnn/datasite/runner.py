@@ -108,37 +108,46 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         self, ref: JobRef, stream_output: bool = True, timeout: int | None = None
     ) -> bool:
         key = job_key(ref.ds_email, ref.job_name)
+        approved = self.log.approved_fingerprint(key) or ""
         self._prepare_outputs_dir(ref)
-        staged = self._stage(ref, key)
-        found, approved = fingerprint(manifest(staged)), self.log.approved_fingerprint(key)
-        if found != approved:
-            self._fail(ref, key, found, f"these files are not the approved ones ({approved})")
-            return False
-        state = self.manager.read_state(ref)
-        state.status = JobStatus.RUNNING
-        self.manager.write_state(ref, state)
-        self.log.add("start", key, found)
         try:
+            staged = self._stage(ref, key)
+            found = fingerprint(manifest(staged))
+            if found != approved:
+                raise ValueError(f"these files ({found}) are not the approved ones ({approved})")
+            self._set_status(ref, JobStatus.RUNNING)
+            self.log.add("start", key, found)
             self.launcher.start(key, staged)
-        except OSError as error:
-            self._fail(ref, key, found, str(error))
+        except (OSError, ValueError) as error:
+            self._fail(ref, key, approved, str(error))
             return False
         return True
+
+    def _set_status(self, ref: JobRef, status: JobStatus) -> None:
+        state = self.manager.read_state(ref)
+        state.status = status
+        self.manager.write_state(ref, state)
 
     def _share_job_results(self, ref: JobRef, share_outputs: bool, share_logs: bool) -> None:
         """Share nothing yet: the job has only started. `finish` shares."""
 
     def _stage(self, ref: JobRef, key: str) -> Path:
-        """Copy the approved code to where the job's account reads it, and nothing else."""
+        """Copy the approved code to where the job's account reads it, and nothing else.
+
+        The modes come from the umask, the group from the folder above: the datasite's sandbox
+        may not set a group bit.
+        """
         staged = self.site.jobs / key
         shutil.rmtree(staged, ignore_errors=True)
         copy_plain(self.manager.submission_dir(ref), staged)
-        outputs = staged / "code" / "outputs"
-        outputs.mkdir(exist_ok=True)
         (staged / "environment").write_text(self._environment(key))
-        for path in (staged, *staged.rglob("*")):
-            path.chmod(0o2750 if path.is_dir() else 0o640)
-        outputs.chmod(0o2770)
+        for name in ("stdout.txt", "stderr.txt"):
+            (staged / name).touch()
+        outputs = staged / "code" / "outputs"
+        shutil.rmtree(outputs, ignore_errors=True)
+        before = os.umask(0o007)  # the one folder that the job writes to
+        outputs.mkdir()
+        os.umask(before)
         return staged
 
     def _environment(self, key: str) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from fedrnn.learning.data import Examples
 
-_CHUNK = 512
+_CHUNK = 128  # names at once: a Pi has little memory to spare
 
 
 class Score(NamedTuple):

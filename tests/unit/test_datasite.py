@@ -166,8 +166,9 @@ def test_a_job_that_vanished_with_the_power_has_failed(site):
     datasite = Datasite(site)
     datasite.step()
     approve(datasite, "job-1")
-    os.killpg(int((site.jobs / f"{SENDER}:job-1" / "pid").read_text()), 9)
-    os.waitpid(-1, 0)
+    pid = int((site.jobs / f"{SENDER}:job-1" / "pid").read_text())
+    os.killpg(pid, 9)
+    os.waitpid(pid, 0)
     Datasite(site).step()
     assert status(site, "job-1") == "failed"
 
