@@ -1,5 +1,7 @@
 """The datasite: who may read what, what runs, and what does not."""
 
+import shlex
+
 import pytest
 
 JOB_UNIT = "fedrnn-job@controller@lab.local:probe.service"
@@ -7,9 +9,7 @@ JOB_UNIT = "fedrnn-job@controller@lab.local:probe.service"
 
 def run_as(host, account, command):
     """Runs a shell command on the node as another account, through the operator's sudo."""
-    return host.run(
-        f"sudo setpriv --reuid={account} --regid={account} --init-groups sh -c '{command}'"
-    )
+    return host.run(f"sudo -u {account} sh -c {shlex.quote(command)}")
 
 
 @pytest.mark.parametrize(
@@ -17,10 +17,8 @@ def run_as(host, account, command):
     [("syft", "0.10.0"), ("syft-rds", "0.6.1"), ("syft-job", "0.1.40"), ("flwr", "1.42.0")],
 )
 def test_pysyft_and_flower_are_the_locked_ones(host, package, version):
-    found = host.check_output(
-        f"/opt/fedrnn/venv/bin/python -c 'import importlib.metadata as m; print(m.version(\"{package}\"))'"
-    )
-    assert found == version
+    ask = f'import importlib.metadata as m; print(m.version("{package}"))'
+    assert host.check_output(f"/opt/fedrnn/venv/bin/python -c '{ask}'") == version
 
 
 def test_no_training_code_is_installed(host):
@@ -31,7 +29,7 @@ def test_no_training_code_is_installed(host):
 
 @pytest.mark.parametrize("account", ["fedrnn", "fedrnn-owner", "fedrnn-job"])
 def test_accounts_have_no_password(host, account):
-    assert host.check_output(f"sudo getent shadow {account}").split(":")[1] == "*"
+    assert host.check_output(f"sudo getent shadow {account}").split(":")[1] in ("*", "!*")
 
 
 @pytest.mark.parametrize("account", ["nobody", "fedrnn"])
@@ -42,7 +40,7 @@ def test_accounts_have_no_password(host, account):
 )  # fmt: skip
 def test_other_accounts_read_neither_data_nor_state(host, account, path):
     assert host.run(f"sudo test -e {path}").rc == 0
-    reading = run_as(host, account, f"cat {path} || ls {path}")
+    reading = run_as(host, account, f"if test -d {path}; then ls {path}; else cat {path}; fi")
     assert reading.rc != 0 and "Permission denied" in reading.stderr
 
 
@@ -63,7 +61,8 @@ def test_nothing_writes_where_it_has_no_business(host):
 
 
 def test_only_the_datasite_reaches_the_launcher(host):
-    probe = 'python3 -c "import socket; socket.socket(socket.AF_UNIX).connect(\\"/run/fedrnn/launch\\")"'
+    connect = 'import socket; socket.socket(socket.AF_UNIX).connect("/run/fedrnn/launch")'
+    probe = f"python3 -c '{connect}'"
     for account in ("nobody", "fedrnn", "fedrnn-job"):
         assert "PermissionError" in run_as(host, account, probe).stderr, account
     assert run_as(host, "fedrnn-owner", probe).rc == 0
@@ -84,7 +83,7 @@ id -un; ls /var/lib/fedrnn; ls /var/lib/fedrnn/SyftBox/*;
 cat /etc/fedrnn/datasite.json 2>&1; ls /opt/fedrnn/lib 2>&1; ls /home 2>&1;
 cat /var/lib/fedrnn/SyftBox/*/private/*/names/*.txt | wc -l;
 touch /var/lib/fedrnn/SyftBox/x /tmp/ok code/outputs/ok 2>&1;
-ls /sys/class/net; grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status
+cat /proc/self/net/dev; grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status
 """
     with host.sudo():
         host.run_test(
@@ -97,10 +96,10 @@ ls /sys/class/net; grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status
         out = host.file(f"{folder}/stdout.txt").content_string
         made = host.run(f"stat -c %U:%G '{folder}/code/outputs/ok'").stdout.strip()
         host.run_test(f"rm -r '{folder}'")
-    assert out.startswith("fedrnn-job\nSyftBox\njobs\nprivate\npublic\n"), out
+    assert out.startswith("fedrnn-job\nSyftBox\ndue\njobs\nprivate\npublic\n"), out
     assert "Permission denied" in out and "launcher" not in out
     assert "owner" not in out, "it read datasite.json"
     assert "cannot touch '/var/lib/fedrnn/SyftBox/x'" in out
-    assert "\nlo\n" in out and "eth0" not in out
+    assert "lo:" in out and "eth0:" not in out
     assert "CapEff:\t0000000000000000" in out and "NoNewPrivs:\t1" in out
     assert made == "fedrnn-job:fedrnn-job"

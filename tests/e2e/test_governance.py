@@ -1,0 +1,146 @@
+"""No code that its owner did not approve runs on a node, whatever a researcher tries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import ROOT, Lab, ansible_playbook, must
+
+NODES = ("pi1", "pi2", "pi3")
+WORKERS = "pgrep -a -u fedrnn-job"
+LIST = "sudo fedrnn-owner list"
+
+ORDINARY_JOB = """\
+import syft as sy
+
+path = sy.resolve_dataset_file_path("names")
+with open(path) as names:
+    count = sum(1 for line in names)
+print("counted", count)
+with open("outputs/count.txt", "w") as output:
+    output.write(str(count))
+"""
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedrnn.run", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> str:
+    seen = ""
+    while seen.count(text) < times:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen
+
+
+@pytest.fixture
+def empty_allow_list(lab: Lab) -> Iterator[None]:
+    must(ansible_playbook("-e", '{"pysyft_approved_jobs": []}', "--tags", "pysyft", "site.yml"))
+    yield
+    must(ansible_playbook("--tags", "pysyft", "site.yml"))
+
+
+def test_with_an_empty_allow_list_no_worker_exists_until_the_owners_approve(
+    lab: Lab, empty_allow_list: None
+) -> None:
+    waiting = start("--rounds", "2")
+    seen = read_until(waiting, "fedrnn-owner approve", times=6)
+    job = next(word for word in seen.split() if word.startswith("train-"))
+    time.sleep(2)
+    for node in NODES:
+        assert lab.ssh(node, WORKERS).stdout == ""
+        assert f"pending    {job}" in lab.ssh(node, LIST).stdout
+    for node in NODES:
+        shown = lab.ssh(node, f"sudo fedrnn-owner show {job}").stdout
+        assert "=== run.sh" in shown and "def train_gradient" in shown
+        approved = lab.ssh(node, f"sudo fedrnn-owner approve {job}")
+        assert "running" in approved.stdout, approved
+    rest, _ = waiting.communicate(timeout=180)
+    assert waiting.returncode == 0, rest
+    for node in NODES:
+        assert f"done       {job}" in lab.ssh(node, LIST).stdout
+        log = lab.ssh(node, "sudo fedrnn-owner log").stdout
+        assert f"event=approve  job=controller@lab.local:{job}" in log and "method=manual" in log
+
+
+def test_an_owner_who_denies_ends_the_run_with_his_reason(lab: Lab, empty_allow_list: None) -> None:
+    waiting = start("--rounds", "2", "--nodes", "pi1")
+    seen = read_until(waiting, "fedrnn-owner approve")
+    job = next(word for word in seen.split() if word.startswith("train-"))
+    lab.ssh("pi1", f"sudo fedrnn-owner deny {job} --reason 'not on a Sunday'")
+    rest, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 1 and "pi1: the job is rejected: not on a Sunday" in rest
+    assert lab.ssh("pi1", WORKERS).stdout == ""
+
+
+def test_with_the_datasite_masked_nothing_starts(lab: Lab) -> None:
+    units = "fedrnn-datasite.path fedrnn-datasite.service"
+    lab.ssh("pi1", f"sudo systemctl mask --now {units}")
+    try:
+        waiting = start("--rounds", "2", "--nodes", "pi1")
+        seen = read_until(waiting, "submitted")
+        job = next(word for word in seen.split() if word.startswith("train-"))
+        time.sleep(6)
+        assert waiting.poll() is None
+        assert lab.ssh("pi1", WORKERS).stdout == ""
+        assert job not in lab.ssh("pi1", LIST).stdout
+        waiting.send_signal(2)
+        assert waiting.wait(30) == 130
+    finally:
+        lab.ssh("pi1", f"sudo systemctl unmask {units}; sudo systemctl start fedrnn-datasite.path")
+
+
+def test_training_code_is_nowhere_but_in_the_job(lab: Lab) -> None:
+    found = lab.ssh("pi2", "sudo grep -rl CharRNN /opt /usr/local /home /etc --include=*.py")
+    assert found.stdout == ""
+    training = start("--rounds", "4000", "--nodes", "pi2")
+    try:
+        read_until(training, "round 160 of")
+        processes = lab.ssh("pi2", "ps -eo user,args | grep -c '[p]ython main.py'").stdout
+        users = lab.ssh("pi2", "ps -eo user:20,args | grep '[p]ython main.py'").stdout
+        assert processes.strip() == "1" and users.split()[0] == "fedrnn-job"
+        where = lab.ssh("pi2", "sudo sh -c 'readlink /proc/$(pgrep -u fedrnn-job python)/cwd'")
+        assert where.stdout.startswith("/var/lib/fedrnn/jobs/controller@lab.local:train-")
+    finally:
+        training.send_signal(2)
+        rest, _ = training.communicate(timeout=60)
+    assert training.returncode == 130, rest
+    assert lab.ssh("pi2", WORKERS).stdout == ""
+
+
+def test_an_ordinary_pysyft_job_runs_once_approved(lab: Lab, tmp_path: Path) -> None:
+    import fedrnn
+
+    (tmp_path / "count.py").write_text(ORDINARY_JOB)
+    name = f"count-{time.time_ns()}"
+    with fedrnn.connect(ROOT / "inventory" / "lab", tmp_path / "SyftBox") as nodes:
+        node = nodes["pi3"]
+        (dataset,) = node.datasets
+        assert dataset.name == "names" and len(dataset.mock_files) >= 5
+        assert all(f.read_text().strip() for f in dataset.mock_files)
+        node.submit_python_job(tmp_path / "count.py", name)
+        until = time.monotonic() + 20
+        while node.status(name)["status"] != "pending" and time.monotonic() < until:
+            time.sleep(0.3)
+        assert node.status(name)["status"] == "pending"
+        assert lab.ssh("pi3", WORKERS).stdout == ""
+        lab.ssh("pi3", f"sudo fedrnn-owner approve {name}")
+        job = node.wait(name, 90)
+        assert job.status == "done", node.status(name)
+        (output,) = (p for p in job.output_paths if p.name == "count.txt")
+    assert int(output.read_text()) > 100
+    mirrored = [p for p in (tmp_path / "SyftBox").rglob("*") if p.is_file()]
+    assert not [p for p in mirrored if "private" in p.parts]

@@ -1,0 +1,176 @@
+"""Training over SSH on the lab: what it reaches, what it costs, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cluster import INVENTORY, ROOT, Lab, ansible_playbook, must
+
+NODES = ("pi1", "pi2", "pi3")
+RESIDENT = """
+import pwd
+from pathlib import Path
+total = 0
+for file in Path("/proc").glob("[0-9]*/status"):
+    try:
+        fields = dict(line.split(":", 1) for line in file.read_text().splitlines())
+        account = pwd.getpwuid(int(fields["Uid"].split()[0])).pw_name
+        ours = account.startswith("fedrnn") or "sshd: fedrnn" in (
+            (file.parent / "cmdline").read_text())
+        total += int(fields["VmRSS"].split()[0]) if ours else 0
+    except (OSError, KeyError):
+        pass
+print(total / 1000)
+"""
+
+
+def python(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=cwd, capture_output=True, text=True, timeout=600
+    )
+
+
+def run(*words: str) -> dict:
+    """Trains and returns the summary."""
+    done = python("fedrnn.run", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((ROOT / "runs" / "latest" / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(lab: Lab) -> dict:
+    """The default run, with the memory of our processes on a node sampled while it goes on."""
+    sampled: list[float] = []
+    stop = threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(3):
+            sampled.append(float(lab.ssh("pi1", f"sudo python3 -c '{RESIDENT}'").stdout))
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    try:
+        summary = run()
+    finally:
+        stop.set()
+        watcher.join()
+    return {**summary, "sampled_mb": max(sampled)}
+
+
+def test_the_hardest_split_is_learned(trained: dict) -> None:
+    assert trained["rounds"] == 600 and trained["split"] == "language"
+    assert trained["accuracy"] >= 0.68 and trained["macro_recall"] >= 0.68
+    assert trained["seconds_total"] < 600
+    assert set(trained["jobs"].values()) == {"done"}
+
+
+def test_a_node_needs_little_memory(trained: dict) -> None:
+    assert 250 < trained["sampled_mb"] < 350
+    for node in trained["nodes"].values():
+        assert 250 < sum(node["rss_mb_max"].values()) < 350
+
+
+def test_nothing_runs_on_a_node_after_training(lab: Lab, trained: dict) -> None:
+    for node in NODES:
+        left = lab.ssh(node, "pgrep -a -u fedrnn-job,fedrnn-owner,fedrnn; ls /run/fedrnn")
+        assert left.stdout.split() == ["launch"], left.stdout
+
+
+def test_no_name_of_the_test_part_is_trained_on(lab: Lab) -> None:
+    from fedrnn.learning.data import part
+    from fedrnn.learning.embedded import share
+
+    shares = share("language", 3, 0)
+    names = [{name for names in labels.values() for name in names} for labels in shares]
+    on_node = lab.ssh("pi1", "sudo sh -c 'cat /var/lib/fedrnn/SyftBox/*/private/*/names/*.txt'")
+    assert set(on_node.stdout.split("\n")) - {""} == names[0]
+    tested = {n for held in names for n in held if part(n, 0) == "test"}
+    trained_on = {n for held in names for n in held if part(n, 0) == "train"}
+    assert len(tested) > 1000 and not tested & trained_on
+
+
+def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:
+    first, again = (run("--rounds", "12", "--seed", "5")["model_sha256"] for _ in range(2))
+    assert first == again
+    assert first != run("--rounds", "12", "--seed", "6")["model_sha256"]
+
+
+def test_two_nodes_can_be_chosen_and_averaged(lab: Lab) -> None:
+    summary = run("--nodes", "pi1,pi3", "--strategy", "fedavg", "--rounds", "1")
+    assert set(summary["nodes"]) == {"pi1", "pi3"} and summary["strategy"] == "fedavg"
+
+
+def test_a_node_that_is_down_is_named_with_a_remedy(lab: Lab) -> None:
+    lab.podman("stop", "-t", "2", lab.container("pi2"))
+    try:
+        done = python("fedrnn.run", "--rounds", "1")
+    finally:
+        must(ansible_playbook("playbooks/lab_up.yml"))
+    assert done.returncode == 1
+    assert "pi2 (127.0.0.1, port" in done.stderr and "--nodes" in done.stderr
+    assert "pi1" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_changed_host_key_is_refused(lab: Lab, tmp_path: Path) -> None:
+    known = INVENTORY / "known_hosts"
+    before = known.read_text()
+    swapped = [line for line in before.splitlines() if f":{lab.port('pi1')} " not in line]
+    other = next(line for line in before.splitlines() if f":{lab.port('pi2')} " in line)
+    swapped.append(other.replace(str(lab.port("pi2")), str(lab.port("pi1"))))
+    known.write_text("\n".join(swapped) + "\n")
+    try:
+        done = python("fedrnn.run", "--rounds", "1")
+    finally:
+        known.write_text(before)
+    assert done.returncode == 1
+    assert "its host key is not the one in" in done.stderr and "ssh-keygen -R" in done.stderr
+
+
+def test_a_stranger_s_key_opens_nothing(lab: Lab, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    refused = ssh_as(lab, "fedrnn", key, "describe")
+    assert refused.returncode == 255 and "Permission denied" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["true"], ["cat", "/etc/passwd"], [], ["describe", ";", "id"], ["attach", "../../launch"]],
+)
+def test_the_researcher_s_key_opens_the_gate_alone(lab: Lab, words: list[str]) -> None:
+    refused = ssh_as(lab, "fedrnn", INVENTORY / "keys" / "researcher", *words)
+    assert refused.returncode == 2 and refused.stdout == "" and "refused" in refused.stderr
+
+
+@pytest.mark.parametrize("forward", ["-L5999:127.0.0.1:22", "-R5999:127.0.0.1:22", "-D5999"])
+def test_the_researcher_s_key_forwards_nothing(lab: Lab, forward: str) -> None:
+    key = INVENTORY / "keys" / "researcher"
+    tried = ssh_as(lab, "fedrnn", key, "describe", options=[forward, "-oExitOnForwardFailure=yes"])
+    if forward.startswith("-R"):
+        assert tried.returncode == 255
+    else:  # the client listens, but the server opens no channel
+        tried = ssh_as(lab, "fedrnn", key, options=["-W", "127.0.0.1:22"])
+        assert "administratively prohibited" in tried.stderr or tried.returncode == 255
+
+
+def test_sftp_and_the_operator_s_account_are_closed_to_it(lab: Lab) -> None:
+    key = INVENTORY / "keys" / "researcher"
+    assert ssh_as(lab, "fedrnn", key, "sftp", options=["-s"]).returncode != 0
+    assert ssh_as(lab, "pi", key, "true").returncode == 255
+
+
+def ssh_as(
+    lab: Lab, account: str, key: Path, *words: str, options: list[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ssh", "-F", os.devnull, "-i", key, "-p", str(lab.port("pi1")), "-o", "BatchMode=yes",
+         "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={INVENTORY / 'known_hosts'}",
+         *(options or []), f"{account}@127.0.0.1", *words],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
