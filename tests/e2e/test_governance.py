@@ -112,8 +112,8 @@ def test_training_code_is_nowhere_but_in_the_job(lab: Lab) -> None:
         processes = lab.ssh("pi2", "ps -eo user,args | grep -c '[p]ython main.py'").stdout
         users = lab.ssh("pi2", "ps -eo user:20,args | grep '[p]ython main.py'").stdout
         assert processes.strip() == "1" and users.split()[0] == "fedrnn-job"
-        where = lab.ssh("pi2", "sudo sh -c 'readlink /proc/$(pgrep -u fedrnn-job python)/cwd'")
-        assert where.stdout.startswith("/var/lib/fedrnn/jobs/controller@lab.local:train-")
+        unit = lab.ssh("pi2", "systemctl list-units --plain --no-legend 'fedrnn-job@*'").stdout
+        assert unit.startswith("fedrnn-job@controller@lab.local:train-") and "running" in unit
     finally:
         training.send_signal(2)
         rest, _ = training.communicate(timeout=60)
