@@ -19,7 +19,7 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=True)
         self.rounds = rounds
         self.started = time.monotonic()
-        self.accuracy = "accuracy   -   "
+        self.accuracy = ""
         self._progress = Progress(
             TextColumn("round"),
             MofNCompleteColumn(),
@@ -58,19 +58,20 @@ class Display:
     def event(self, event: dict[str, Any], bytes_moved: int) -> None:
         """Show a round or an evaluation as `federate` tells it."""
         if event["event"] == "evaluation":
-            self.accuracy = f"accuracy {100 * event['accuracy']:.1f} %"
+            self.accuracy = f"  accuracy {100 * event['accuracy']:.1f} %"
         if event["event"] != "round":
             return
         number = event["round"]
         figures = (
-            f"loss {event['loss']:.3f}  {self.accuracy}"
+            f"loss {event['loss']:.3f}{self.accuracy}"
             f"  {event['seconds']:.3f} s/round  {bytes_moved / 1e6:.1f} MB"
         )
         if self.console.is_terminal:
             self._progress.update(self._task, completed=number, figures=figures)
         elif number % max(1, self.rounds // PLAIN_LINES) == 0 or number == self.rounds:
             left = (self.rounds - number) * event["seconds"]
-            self.say(f"round {number} of {self.rounds}  {figures}  {left:.0f} s left")
+            width = len(str(self.rounds))
+            self.say(f"round {number:{width}} of {self.rounds}  {figures}  {left:3.0f} s left")
 
     def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:
         """Print the table at the end."""

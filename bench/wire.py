@@ -1,0 +1,188 @@
+"""What a round costs without compute: our Grid, gate and worker against bare SSH.
+
+`python -m bench.wire` needs the lab (`ansible-playbook site.yml`). Both sides move the same bytes
+to and from the same three nodes over the same sshd, in turn. Ours goes through an approved PySyft
+job; the rival is an asyncssh session whose far end echoes, with no governance and no Flower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncssh
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from rich.console import Console
+from rich.table import Table
+
+from fedrnn.cluster import ssh_links
+from fedrnn.datasite.researcher import NodeClient, training_code
+from fedrnn.federation.codec import quantise
+from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, read_inventory
+from fedrnn.learning.checkpoint import ModelConfig
+from fedrnn.learning.embedded import names
+from fedrnn.learning.model import parameters_of, shapes
+from fedrnn.transport.grid import Loop, NodeGrid
+
+ROUNDS = 300
+WARM_UP = 20
+RESULTS = Path(__file__).parent / "results" / "wire.json"
+ECHO = """
+import sys
+size, inp, out = int(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer
+while data := inp.read(size):
+    out.write(data)
+    out.flush()
+"""
+
+
+def payload() -> RecordDict:
+    """Return what a round of our model sends to a node: int8 values and a scale per tensor."""
+    model = ModelConfig(tuple(names())).build(0)
+    sizes = [int(np.prod(shape)) for shape in shapes(model).values()]
+    change = quantise(parameters_of(model), sizes)
+    arrays = ArrayRecord({"delta": Array(change.values), "scales": Array(change.scales)})
+    return RecordDict({"arrays": arrays})
+
+
+def timed(one_round: Callable[[], None]) -> list[float]:
+    """Return the milliseconds of each round."""
+    for _ in range(WARM_UP):
+        one_round()
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        one_round()
+        seconds.append(1e3 * (time.perf_counter() - started))
+    return seconds
+
+
+class Ours:
+    """The echo job on every node, approved by the operator, behind a Grid."""
+
+    def __init__(self, inventory: Inventory, loop: Loop) -> None:
+        self.links = {n: link for n, (link, _) in ssh_links(inventory, inventory.nodes).items()}
+        self.job = f"echo-{time.time_ns()}"
+        self.content = payload()
+        with tempfile.TemporaryDirectory() as folder:
+            code = training_code(Path(folder) / "code")
+            shutil.copyfile(Path(__file__).parent / "echo_job" / "main.py", code / "main.py")
+            for node in inventory.nodes:
+                client = NodeClient(
+                    self.links[node.name], inventory.researcher, node.owner, Path(folder) / "box"
+                )
+                loop.run(client.submit(code, self.job, "main.py"))
+                self._wait(loop, client, "pending")
+                ansible(node.name, f"fedrnn-owner approve {self.job}")
+                self._wait(loop, client, "running")
+        numbered = dict(enumerate(self.links.values(), start=1))
+        self.grid = NodeGrid(loop, numbered, self.job)
+        if missing := self.grid.wait(120):
+            sys.exit(f"no worker: {missing}")
+
+    def _wait(self, loop: Loop, client: NodeClient, status: str) -> None:
+        until = time.monotonic() + 60
+        while loop.run(client.status(self.job))["status"] != status:
+            if time.monotonic() > until:
+                sys.exit(f"{client.owner}: the echo job is not {status}")
+            time.sleep(0.2)
+
+    def round(self) -> None:
+        """Send the model's change to every node and take back as much."""
+        nodes = self.grid.get_node_ids()
+        messages = [Message(self.content, node, "train.gradient") for node in nodes]
+        replies = list(self.grid.send_and_receive(messages, timeout=60))
+        if any(reply.has_error() for reply in replies):
+            sys.exit(str([reply.error.reason for reply in replies if reply.has_error()]))
+
+    def size(self) -> int:
+        """Return the bytes of one round to one node."""
+        moved = next(iter(self.grid.traffic().values()))
+        return moved.down // (ROUNDS + WARM_UP)
+
+
+class Bare:
+    """An asyncssh session per node, as the operator, whose far end echoes."""
+
+    def __init__(self, inventory: Inventory, loop: Loop, size: int) -> None:
+        self.loop, self.data = loop, bytes(size)
+        self.sessions = loop.run(self._connect(inventory, size))
+
+    async def _connect(self, inventory: Inventory, size: int) -> list[asyncssh.SSHClientProcess]:
+        sessions = []
+        for node in inventory.nodes:
+            connection = await asyncssh.connect(
+                node.host, node.port, username="pi", config=None,
+                client_keys=[str(inventory.folder / "keys" / "operator")],
+                known_hosts=str(inventory.known_hosts), compression_algs=None,
+                encryption_algs=["aes128-gcm@openssh.com"],
+            )  # fmt: skip
+            command = f"python3 -c '{ECHO}' {size}"
+            sessions.append(
+                await connection.create_process(
+                    command, encoding=None, window=4 << 20, max_pktsize=1 << 18
+                )
+            )
+        return sessions
+
+    def round(self) -> None:
+        """Send the bytes to every node and read them back."""
+
+        async def one(session: asyncssh.SSHClientProcess) -> None:
+            session.stdin.write(self.data)
+            await session.stdin.drain()
+            await session.stdout.readexactly(len(self.data))
+
+        async def all_nodes() -> None:
+            await asyncio.gather(*(one(session) for session in self.sessions))
+
+        self.loop.run(all_nodes())
+
+
+def ansible(node: str, command: str) -> None:
+    """Run a command on a node as the operator."""
+    subprocess.run(
+        [Path(sys.executable).parent / "ansible", node, "-a", command],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+    )
+
+
+def main() -> int:
+    """Measure, print the table and write the results."""
+    inventory, loop = read_inventory(DEFAULT), Loop()
+    ours = Ours(inventory, loop)
+    our_ms = timed(ours.round)
+    rival_ms = timed(Bare(inventory, loop, ours.size()).round)
+    ours.grid.close()
+    ratio = statistics.median(our_ms) / statistics.median(rival_ms)
+    table = Table("echo round, 3 nodes", "p10", "median", "p90 ms", box=None)
+    for name, ms in (("ours", our_ms), ("bare asyncssh", rival_ms)):
+        low, *_, high = statistics.quantiles(ms, n=10)
+        table.add_row(name, f"{low:.1f}", f"{statistics.median(ms):.1f}", f"{high:.1f}")
+    Console().print(table, f"ratio {ratio:.2f}, {ours.size():,} bytes each way")
+    row = {
+        "figure": "echo round",
+        "unit": "ms",
+        "ours": round(statistics.median(our_ms), 2),
+        "rival": round(statistics.median(rival_ms), 2),
+        "ratio": round(ratio, 2),
+        "floor": 2.5,
+        "aim": 1.5,
+    }
+    RESULTS.write_text(json.dumps([row], indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
