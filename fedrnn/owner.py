@@ -13,8 +13,8 @@ import argparse
 import os
 import sys
 
+from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site
-from fedrnn.datasite.owner import Datasite
 from fedrnn.datasite.policy import fingerprint, manifest
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from fedrnn.datasite.owner import main
+from fedrnn.datasite.datasite import main
 
 sys.exit(main())

@@ -18,8 +18,8 @@ from typing import Any
 
 from syft_datasets.dataset_manager import SyftDatasetManager
 
+from fedrnn.datasite.datasite import Datasite, quiet
 from fedrnn.datasite.layout import DATASET, DESCRIPTION, Site, dataset_folder
-from fedrnn.datasite.owner import Datasite, quiet
 
 MOCK_ROWS = 5
 SCHEMA = "<Label>.txt, UTF-8, one sample a line"

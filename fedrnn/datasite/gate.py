@@ -1,12 +1,13 @@
 """The gate: what every SSH login of the account `fedrnn` ends in.
 
-A forced command bound to the sender of a key. It knows five verbs, runs nothing that it is told
+A forced command bound to the sender of a key. It knows six verbs, runs nothing that it is told
 to run, and reads only what the datasite has published for this sender:
 
     describe         the data sets: schema, labels, counts, mock sample (JSON)
     submit JOB       a job as a tar stream on standard input
     status [JOB]     the state of a job, or of all of them (JSON)
     results [JOB]    what the owner shares with this sender, as a tar stream
+    cancel JOB       the end of a job, whether it waits or runs
     attach JOB       a bridge to the Unix socket of this sender's worker
 
 Standard library only, so that it starts in milliseconds; no PySyft, no third-party code.
@@ -19,17 +20,24 @@ import io
 import json
 import os
 import pwd
+import re
 import secrets
 import shlex
+import shutil
+import stat
 import sys
 import tarfile
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-from fedrnn.datasite.layout import Site, job_key
+from fedrnn.datasite.layout import CANCEL, FINAL, MAX_BYTES, Site, job_key
 
-MAX_BYTES = 8 << 20  # a job is source code
 MAX_FILES = 500
+MAX_OPEN = 20  # jobs of one sender that have not ended
+MAX_MAILBOX = 64 << 20  # bytes of all senders that the datasite has not yet read
+# At most eight folders deep, and every name safe on any terminal and in any encoding.
+MEMBER = re.compile(r"run\.sh|config\.yaml|code(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,8}")
 
 
 class Refused(Exception):
@@ -52,69 +60,107 @@ def submit(site: Site, sender: str, job: str) -> None:
     key = job_key(sender, job)
     if (site.mailbox / key).exists() or _state_file(site, sender, job).exists():
         raise Refused(f"job {job!r} exists already: choose another name")
+    _check_quota(site, sender)
     files = _read_job(sys.stdin.buffer.read(MAX_BYTES + 1))
     parcel = site.mailbox.parent / f".{secrets.token_hex(8)}"
     os.umask(0o007)  # the datasite, by group, takes the parcel apart
-    for name, content in files.items():
-        target = parcel / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    (parcel / "code").mkdir(exist_ok=True)
     try:
+        for name, content in files.items():
+            target = parcel / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        (parcel / "code").mkdir(exist_ok=True)
+        if (site.mailbox / key).exists():
+            raise Refused(f"job {job!r} exists already: choose another name")
         parcel.rename(site.mailbox / key)
-    except OSError:
-        raise Refused(f"job {job!r} exists already: choose another name") from None
+    except OSError as error:
+        raise Refused(f"the job cannot be laid down as files: {error.strerror}") from None
+    finally:
+        shutil.rmtree(parcel, ignore_errors=True)
     print(json.dumps({"job": job, "status": "sent"}))
+
+
+def _check_quota(site: Site, sender: str) -> None:
+    """Refuse another job of a sender who has many that have not ended, or of a full mailbox."""
+    states = [s for s in _states(site, sender) if s.get("status") not in FINAL]
+    waiting = [p for p in site.mailbox.glob(f"{sender}:*") if p.suffix != CANCEL]
+    if len(states) + len(waiting) >= MAX_OPEN:
+        raise Refused(f"{MAX_OPEN} of your jobs have not ended: wait, or cancel some")
+    size = sum(p.lstat().st_size for p in site.mailbox.rglob("*"))
+    if size > MAX_MAILBOX:
+        raise Refused("the mailbox is full: does the datasite run? Try again later")
+
+
+def _states(site: Site, sender: str) -> list[dict[str, Any]]:
+    return [json.loads(f.read_text()) for f in sorted(_states_folder(site, sender).glob("*.json"))]
 
 
 def _read_job(data: bytes) -> dict[str, bytes]:
     """Return the files of a tar stream by path.
 
     Raises Refused for anything but a few plain text files named `run.sh`, `config.yaml` or
-    `code/...`: no links, no devices, no way up.
+    `code/...`: no links, no devices, no holes, no way up.
     """
     if len(data) > MAX_BYTES:
         raise Refused(f"the job is larger than {MAX_BYTES >> 20} MiB: send code, not data")
-    files: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for member in tar:
-                if member.isdir():
-                    continue
-                path = PurePosixPath(member.name)
-                allowed = member.name in ("run.sh", "config.yaml") or path.parts[0] == "code"
-                clean = path.as_posix() == member.name and ".." not in path.parts
-                if not (member.isfile() and allowed and clean) or member.name in files:
-                    raise Refused(f"{member.name!r} has no place in a job")
-                if len(files) >= MAX_FILES or member.size > MAX_BYTES:
-                    raise Refused(f"a job has at most {MAX_FILES} files and {MAX_BYTES} bytes")
-                stream = tar.extractfile(member)
-                files[member.name] = stream.read() if stream else b""
-                files[member.name].decode()
-    except (tarfile.TarError, UnicodeDecodeError, IndexError) as error:
+        files = _read_members(data)
+    except Refused:
+        raise
+    except Exception as error:  # whatever a hostile stream makes of the tar reader
         raise Refused(f"the job is no tar stream of text files: {error}") from None
     if not {"run.sh", "config.yaml"} <= files.keys():
         raise Refused("a job needs run.sh, config.yaml and code/")
     return files
 
 
+def _read_members(data: bytes) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    left = MAX_BYTES
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            # isfile() holds for sparse files too, which grow out of nothing.
+            plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+            if not (plain and MEMBER.fullmatch(member.name)) or member.name in files:
+                raise Refused(f"{member.name!r} has no place in a job")
+            left -= member.size
+            if len(files) >= MAX_FILES or member.size < 0 or left < 0:
+                raise Refused(f"a job has at most {MAX_FILES} files and {MAX_BYTES} bytes")
+            stream = tar.extractfile(member)
+            files[member.name] = stream.read() if stream else b""
+            files[member.name].decode()
+    return files
+
+
 def status(site: Site, sender: str, job: str | None = None) -> None:
     """Print the state of one job, or of all jobs of this sender."""
     if job is None:
-        folder = site.published(sender) / "jobs"
-        states = [json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))]
-        print(json.dumps(states))
+        print(json.dumps(_states(site, sender)))
         return
-    key = job_key(sender, job)
+    state = _state(site, sender, job)
+    state["worker"] = _is_socket(site.socket(job_key(sender, job)))
+    state["memory_mb"] = _memory()
+    print(json.dumps(state))
+
+
+def _state(site: Site, sender: str, job: str) -> dict[str, Any]:
     published = _state_file(site, sender, job)
     if published.is_file():
-        state = json.loads(published.read_text())
-    elif (site.mailbox / key).exists():
-        state = {"job": job, "status": "sent"}
-    else:
-        raise Refused(f"there is no job {job!r} of {sender} on this node")
-    state["worker"] = site.socket(key).is_socket()
-    state["memory_mb"] = _memory()
+        state: dict[str, Any] = json.loads(published.read_text())
+        return state
+    if (site.mailbox / job_key(sender, job)).exists():
+        return {"job": job, "status": "sent"}
+    raise Refused(f"there is no job {job!r} of {sender} on this node")
+
+
+def cancel(site: Site, sender: str, job: str) -> None:
+    """Leave a note for the datasite, which ends the job; one that has ended stays as it is."""
+    state = _state(site, sender, job)
+    if state["status"] not in FINAL:
+        os.umask(0o007)
+        (site.mailbox / f"{job_key(sender, job)}{CANCEL}").touch()
     print(json.dumps(state))
 
 
@@ -149,7 +195,7 @@ def results(site: Site, sender: str, job: str | None = None) -> None:
 def attach(site: Site, sender: str, job: str) -> None:
     """Become the bridge between this session and the worker's socket."""
     path = site.socket(job_key(sender, job))
-    if not path.is_socket():
+    if not _is_socket(path):
         raise Refused(
             f"job {job!r} has no worker here: it is not approved, has not started or has ended"
         )
@@ -158,9 +204,21 @@ def attach(site: Site, sender: str, job: str) -> None:
     os.execv(sys.executable, [sys.executable, "-IS", os.fspath(bridge), os.fspath(path)])
 
 
+def _is_socket(path: Path) -> bool:
+    """Tell whether a socket itself lies there: a job could lay a link to another's."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _states_folder(site: Site, sender: str) -> Path:
+    return site.published(sender) / "jobs"
+
+
 def _state_file(site: Site, sender: str, job: str) -> Path:
     job_key(sender, job)
-    return site.published(sender) / "jobs" / f"{job}.json"
+    return _states_folder(site, sender) / f"{job}.json"
 
 
 VERBS: dict[str, tuple[Callable[..., None], int, int]] = {  # the least and the most words after
@@ -168,6 +226,7 @@ VERBS: dict[str, tuple[Callable[..., None], int, int]] = {  # the least and the 
     "submit": (submit, 1, 1),
     "status": (status, 0, 1),
     "results": (results, 0, 1),
+    "cancel": (cancel, 1, 1),
     "attach": (attach, 1, 1),
 }
 

@@ -15,6 +15,10 @@ DATASET = "names"  # the one data set that a node offers
 DESCRIPTION = f".{DATASET}.json"  # in the SyftBox: what may be said of it, and what it came from
 SENDER = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}@[a-z0-9][a-z0-9.-]{0,31}\Z")
 JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
+MAX_KEY = 76  # /run/fedrnn/KEY/worker.sock is at most 100 bytes: a Unix socket's path ends at 107
+MAX_BYTES = 8 << 20  # of a job, which is source code
+FINAL = ("done", "failed", "rejected", "refused")  # states that no job leaves
+CANCEL = ".cancel"  # what the name of a sender's note in the mailbox ends in, after the job's key
 
 
 def job_key(sender: str, job: str) -> str:
@@ -26,7 +30,12 @@ def job_key(sender: str, job: str) -> str:
         raise ValueError(f"{sender!r} is no sender: an address in lower case is expected")
     if not JOB.match(job):
         raise ValueError(f"{job!r} is no job name: lower case, digits and '-', at most 40")
-    return f"{sender}:{job}"
+    key = f"{sender}:{job}"
+    if len(key) > MAX_KEY:
+        raise ValueError(
+            f"{key!r} is longer than {MAX_KEY}, too long for a socket: choose a shorter job name"
+        )
+    return key
 
 
 def split_key(key: str) -> tuple[str, str]:
@@ -81,7 +90,7 @@ class Site:
         return self.run / key / "worker.sock"
 
     def config(self) -> dict[str, Any]:
-        """Read `datasite.json`: `owner`, `researchers`, `launcher`."""
+        """Read `datasite.json`: `owner`, `researchers`, `launcher`, `data_seed`."""
         config: dict[str, Any] = json.loads((self.etc / "datasite.json").read_text())
         return config
 

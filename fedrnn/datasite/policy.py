@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,7 @@ def manifest(job: Path) -> dict[str, str]:
 
 def fingerprint(files: dict[str, str]) -> str:
     """Return the SHA-256 of a manifest: one name for exactly these files."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def is_allowed(site: Site, job: Path) -> bool:
@@ -49,14 +50,25 @@ class DecisionLog:
             "sha256": fingerprint,
             **more,
         }
-        with self.path.open("a") as log:
-            log.write(json.dumps(entry) + "\n")
+        with self.path.open("ab+") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - 1))
+            torn = size and log.read() != b"\n"  # the power went in the middle of a line
+            log.write((b"\n" if torn else b"") + json.dumps(entry).encode() + b"\n")
+            log.flush()
+            os.fsync(log.fileno())
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return all entries, the oldest first."""
+        """Return all entries, the oldest first, without a line that a power cut has torn."""
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        entries = []
+        for line in self.path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return [
+            e for e in entries if isinstance(e, dict) and {"job", "event", "sha256"} <= e.keys()
+        ]
 
     def approved_fingerprint(self, key: str) -> str | None:
         """Return what was approved under this name, None when nothing was."""

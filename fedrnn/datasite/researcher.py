@@ -103,6 +103,10 @@ class NodeClient:
         state: dict[str, Any] = json.loads(await self.gate.call(f"status {name}"))
         return state
 
+    async def cancel(self, name: str) -> None:
+        """Ask for the end of a job, whether it waits or runs; its state tells when it is done."""
+        await self.gate.call(f"cancel {name}")
+
     async def pull(self) -> None:
         """Bring what the owner shares into the mirror: mocks, states, outputs, logs."""
         unpack(await self.gate.call("results"), self.box, self.owner)

@@ -5,8 +5,10 @@ The stock runner keeps the job as a child, with the owner's whole environment, i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,17 +19,21 @@ from syft_job import JobStatus, SyftJobConfig, SyftJobRunner
 from syft_job.job_storage import JobRef
 
 from fedrnn.datasite.layout import Site, dataset_folder, job_key
-from fedrnn.datasite.mailbox import copy_plain
+from fedrnn.datasite.mailbox import copy_plain, discard
 from fedrnn.datasite.policy import DecisionLog, fingerprint, manifest
 
 MAX_OUTPUT = 64 << 20
+MAX_OUTPUTS = 10_000  # files and folders
 
 
 class Launcher(Protocol):
-    """Starts the staged job of a key, and tells whether it runs."""
+    """Starts the staged job of a key, stops it, and tells whether it runs."""
 
     def start(self, key: str, staged: Path) -> None:
         """Start the job, return at once."""
+
+    def stop(self, key: str) -> None:
+        """End the job with all its processes; return when it has ended."""
 
     def is_alive(self, key: str) -> bool:
         """Tell whether the job still runs."""
@@ -43,12 +49,20 @@ class SystemdLauncher:
         self.socket = site.run / "launch"
 
     def start(self, key: str, staged: Path) -> None:
-        """Name the key to the launch service and wait for its word."""
+        """Have the unit started."""
+        self._ask("start", key)
+
+    def stop(self, key: str) -> None:
+        """Have the unit stopped."""
+        self._ask("stop", key)
+
+    def _ask(self, verb: str, key: str) -> None:
+        """Name verb and key to the launch service and wait for its word."""
         with socket.socket(socket.AF_UNIX) as launch:
             launch.connect(os.fspath(self.socket))
-            launch.sendall(f"{key}\n".encode())
-            if launch.makefile().read().strip() != "started":
-                raise OSError(f"systemd did not start fedrnn-job@{key}: see its journal")
+            launch.sendall(f"{verb} {key}\n".encode())
+            if launch.makefile().read().strip() != "done":
+                raise OSError(f"systemd did not {verb} fedrnn-job@{key}: see its journal")
 
     def is_alive(self, key: str) -> bool:
         """Ask systemd for the state of the unit."""
@@ -88,6 +102,11 @@ class ProcessLauncher:
             )
         (staged / "pid").write_text(str(job.pid))
 
+    def stop(self, key: str) -> None:
+        """Kill the process and all that it has started, the datasite's pass included."""
+        with contextlib.suppress(OSError, ValueError):
+            os.killpg(int((self.site.jobs / key / "pid").read_text()), signal.SIGKILL)
+
     def is_alive(self, key: str) -> bool:
         """Look for the process."""
         try:
@@ -108,9 +127,9 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         self, ref: JobRef, stream_output: bool = True, timeout: int | None = None
     ) -> bool:
         key = job_key(ref.ds_email, ref.job_name)
-        approved = self.log.approved_fingerprint(key) or ""
-        self._prepare_outputs_dir(ref)
         try:
+            approved = self.log.approved_fingerprint(key) or ""
+            self._prepare_outputs_dir(ref)
             staged = self._stage(ref, key)
             found = fingerprint(manifest(staged))
             if found != approved:
@@ -118,8 +137,8 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
             self._set_status(ref, JobStatus.RUNNING)
             self.log.add("start", key, found)
             self.launcher.start(key, staged)
-        except (OSError, ValueError) as error:
-            self._fail(ref, key, approved, str(error))
+        except Exception as error:  # one job never keeps another from its start
+            self.fail(ref, str(error))
             return False
         return True
 
@@ -138,7 +157,7 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         may not set a group bit.
         """
         staged = self.site.jobs / key
-        shutil.rmtree(staged, ignore_errors=True)
+        discard(staged, self.site.jobs)
         copy_plain(self.manager.submission_dir(ref), staged)
         (staged / "environment").write_text(self._environment(key))
         for name in ("stdout.txt", "stderr.txt"):
@@ -146,8 +165,10 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         outputs = staged / "code" / "outputs"
         shutil.rmtree(outputs, ignore_errors=True)
         before = os.umask(0o007)  # the one folder that the job writes to
-        outputs.mkdir()
-        os.umask(before)
+        try:
+            outputs.mkdir()
+        finally:
+            os.umask(before)
         return staged
 
     def _environment(self, key: str) -> str:
@@ -155,6 +176,7 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         owner = self.config.current_user_email
         variables = {
             "FEDRNN_DATA": dataset_folder(self.site, owner),
+            "FEDRNN_DATA_SEED": self.site.config().get("data_seed", 0),
             "FEDRNN_SOCKET": self.site.socket(key),
             "SYFTBOX_FOLDER": self.site.syftbox,
             "SYFTBOX_EMAIL": owner,
@@ -165,24 +187,24 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         }
         return "".join(f"{name}={value}\n" for name, value in variables.items())
 
-    def finish(self, ref: JobRef, return_code: int) -> None:
+    def finish(self, ref: JobRef, return_code: int, reason: str | None = None) -> None:
         """Record how a job ended, take over its outputs and share them with its sender."""
         key = job_key(ref.ds_email, ref.job_name)
         staged, review = self.site.jobs / key, self.manager.review_dir(ref)
         if staged.is_dir():
             outputs = review / "outputs"
-            shutil.rmtree(outputs, ignore_errors=True)
+            discard(outputs, self.site.jobs)
             try:
-                copy_plain(staged / "code" / "outputs", outputs, MAX_OUTPUT)
+                copy_plain(staged / "code" / "outputs", outputs, MAX_OUTPUT, MAX_OUTPUTS)
             except (OSError, ValueError) as error:
                 outputs.mkdir(exist_ok=True)
                 (outputs / "refused.txt").write_text(f"The outputs were not taken over: {error}\n")
             for name in ("stdout.txt", "stderr.txt"):
                 if (staged / name).is_file():
                     shutil.copyfile(staged / name, review / name)
-            shutil.rmtree(staged)
+            discard(staged, self.site.jobs)
         (review / "returncode.txt").write_text(str(return_code))
-        self._set_finalized_job_state(ref, return_code)
+        self._finalise(ref, return_code, reason)
         self.log.add("end", key, self.log.approved_fingerprint(key) or "", result=return_code)
         super()._share_job_results(ref, True, True)
 
@@ -193,25 +215,39 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
             note = self.site.due / key
             # The note is written before the unit is gone: look for it last.
             if note.is_file() or not self.launcher.is_alive(key):
-                self.finish(ref, _exit_code(note))
-            else:
-                continue
-            note.unlink(missing_ok=True)
+                try:
+                    self.finish(ref, _exit_code(note))
+                except Exception as error:  # one job never keeps another from its end
+                    self.fail(ref, f"its end could not be recorded: {error}")
         running = {job_key(r.ds_email, r.job_name) for r in self._running()}
         for note in self.site.due.glob("[!.]*"):  # one with a dot is still being written
             if note.name not in running:
                 note.unlink()
 
+    def cancel(self, ref: JobRef, reason: str) -> None:
+        """End a job that is approved or runs; its outputs so far are shared with its sender."""
+        key = job_key(ref.ds_email, ref.job_name)
+        self.log.add("cancel", key, self.log.approved_fingerprint(key) or "", reason=reason)
+        self.launcher.stop(key)
+        self.finish(ref, -1, reason)
+        (self.site.due / key).unlink(missing_ok=True)
+
     def _running(self) -> list[JobRef]:
         refs: list[JobRef] = self._get_jobs_with_status(JobStatus.RUNNING)
         return refs
 
-    def _fail(self, ref: JobRef, key: str, found: str, reason: str) -> None:
-        self.log.add("refuse", key, found, reason=reason)
-        state = self.manager.read_state(ref)
-        state.review_reason = reason
-        self.manager.write_state(ref, state)
-        self._set_finalized_job_state(ref, -1)
+    def fail(self, ref: JobRef, reason: str) -> None:
+        """Record that a job did not come to run, or to its end, and why."""
+        key = job_key(ref.ds_email, ref.job_name)
+        self.log.add("refuse", key, self.log.approved_fingerprint(key) or "", reason=reason)
+        self._finalise(ref, -1, reason)
+
+    def _finalise(self, ref: JobRef, return_code: int, reason: str | None) -> None:
+        if reason:
+            state = self.manager.read_state(ref)
+            state.review_reason = reason
+            self.manager.write_state(ref, state)
+        self._set_finalized_job_state(ref, return_code)
 
 
 def _exit_code(note: Path) -> int:

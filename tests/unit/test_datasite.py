@@ -11,9 +11,9 @@ import pytest
 
 from fedrnn.datasite import policy
 from fedrnn.datasite.dataset import count_rows, create, mock_rows
+from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site, job_key, split_key
 from fedrnn.datasite.mailbox import copy_plain
-from fedrnn.datasite.owner import Datasite
 
 ROOT = Path(__file__).parents[2]
 SENDER = "controller@lab.local"
@@ -121,7 +121,126 @@ def test_links_and_strangers_are_refused_and_the_mailbox_is_empty(site, capsys):
     Datasite(site).step()
     assert capsys.readouterr().out.count("refused") == 4
     assert list(site.mailbox.iterdir()) == []
-    assert list((site.published(SENDER)).glob("jobs/*")) == []
+    assert (status(site, "job-1"), status(site, "job-2")) == ("refused", "refused")
+    assert not (site.var / "published" / "mallory@lab.local").exists()
+
+
+def reason(site: Site, name: str) -> str:
+    return json.loads((site.published(SENDER) / "jobs" / f"{name}.json").read_text())["reason"]
+
+
+@pytest.mark.parametrize("config", ["{", "[1]", "", "name: x", "a: *b", "version: '9'\n" * 2])
+def test_a_job_that_pysyft_cannot_read_is_refused_with_a_reason(site, config):
+    (parcel(site, "job-1") / "config.yaml").write_text(config)
+    parcel(site, "job-2")
+    Datasite(site).step()
+    assert status(site, "job-1") == "refused"
+    assert "config.yaml" in reason(site, "job-1")
+    assert status(site, "job-2") == "pending"
+    inbox = site.syftbox / OWNER / "app_data" / "job" / "inbox"
+    assert not list(inbox.rglob("job-1"))
+    Datasite(site).step()
+    assert status(site, "job-1") == "refused"
+
+
+def deep(top: Path, levels: int) -> None:
+    handle = os.open(top, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=handle)
+        inner = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(handle)
+
+
+def test_hostile_parcels_stop_no_pass(site):
+    """What a gate that was taken over could lay down: no pass may ever fail for it."""
+    deep(parcel(site, "deep") / "code", 1500)
+    (Path(os.fsdecode(os.fsencode(parcel(site, "bytes") / "code") + b"/\xff.py"))).write_text("")
+    parcel(site, "good")
+    Datasite(site).step()
+    Datasite(site).step()
+    assert status(site, "deep") == "refused"
+    assert status(site, "bytes") == status(site, "good") == "pending"
+    assert list(site.mailbox.iterdir()) == []
+
+
+def test_what_a_gate_that_was_cut_off_has_left_is_swept(site):
+    old, new = (site.mailbox.parent / name for name in (".old", ".new"))
+    for folder in (old, new):
+        (folder / "code").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    Datasite(site).step()
+    assert not old.exists() and new.exists()
+
+
+def test_a_file_name_with_a_newline_is_another_job():
+    one = policy.fingerprint({"a": "1", "b": "2"})
+    assert one != policy.fingerprint({"a\n2  b": "1"})
+    assert one == policy.fingerprint({"b": "2", "a": "1"})
+    assert policy.fingerprint({"\udcff": "1"})
+
+
+def test_a_job_that_cannot_be_checked_stops_no_other(site, monkeypatch):
+    def is_allowed(site: Site, job: Path) -> bool:
+        if job.name == "job-1":
+            raise RuntimeError("no way")
+        return False
+
+    monkeypatch.setattr("fedrnn.datasite.datasite.is_allowed", is_allowed)
+    parcel(site, "job-1")
+    parcel(site, "job-2")
+    Datasite(site).step()
+    assert (status(site, "job-1"), status(site, "job-2")) == ("rejected", "pending")
+    assert "no way" in reason(site, "job-1")
+
+
+def cancel(site: Site, name: str) -> None:
+    (site.mailbox / f"{SENDER}:{name}.cancel").touch()
+    Datasite(site).step()
+
+
+def test_a_waiting_job_is_cancelled(site):
+    parcel(site, "job-1")
+    cancel(site, "job-1")
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "cancelled by its sender")
+    assert list(site.mailbox.iterdir()) == []
+
+
+def test_a_running_job_is_cancelled_with_all_its_processes(site):
+    parcel(site, "job-1", run="sleep 60 & echo $! > code/outputs/pid; echo so far; wait\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    pid = site.jobs / f"{SENDER}:job-1" / "code" / "outputs" / "pid"
+    until = time.monotonic() + 10
+    while not (pid.is_file() and pid.read_text().strip()) and time.monotonic() < until:
+        time.sleep(0.05)
+    child = int(pid.read_text())
+    cancel(site, "job-1")
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("failed", "cancelled by its sender")
+    time.sleep(0.2)
+    running = Path(f"/proc/{child}/stat")
+    assert not running.exists() or running.read_text().split()[2] == "Z"
+    assert list(site.jobs.iterdir()) == list(site.due.iterdir()) == []
+    assert next(site.published(SENDER).rglob("stdout.txt")).read_text() == "so far\n"
+
+
+def test_a_job_that_has_ended_stays_as_it_is(site):
+    parcel(site, "job-1")
+    datasite = Datasite(site)
+    datasite.step()
+    with datasite.alone():
+        datasite.deny(datasite.job("job-1"), "no")
+    cancel(site, "job-1")
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "no")
+
+
+def test_a_note_without_a_job_is_nothing(site):
+    cancel(site, "job-1")
+    (site.mailbox / "junk.cancel").mkdir()
+    Datasite(site).step()
+    assert list(site.mailbox.iterdir()) == []
 
 
 def test_copy_stops_at_its_limit(tmp_path):

@@ -51,6 +51,28 @@ def job(extra: dict[str, bytes] | None = None, members: list[tarfile.TarInfo] | 
     return stream.getvalue()
 
 
+def named(*names: bytes) -> bytes:
+    """A job with files of these raw names beside the ordinary ones."""
+    return job({name.decode("utf-8", "surrogateescape"): b"1" for name in names})
+
+
+def sparse(kind: str) -> bytes:
+    """A job with a file that says to be 300 MiB and brings one byte of it."""
+    entry = tarfile.TarInfo("code/hole")
+    entry.size = 1
+    if kind == "pax":
+        entry.pax_headers = {"GNU.sparse.size": str(300 << 20), "GNU.sparse.map": "0,1"}
+    else:
+        entry.type = tarfile.GNUTYPE_SPARSE
+    return entry.tobuf(tarfile.PAX_FORMAT) + b"x".ljust(512, b"\0") + job()
+
+
+def nested_headers(count: int) -> bytes:
+    entry = tarfile.TarInfo("././@LongLink")
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 1
+    return (entry.tobuf() + b"x".ljust(512, b"\0")) * count + job()
+
+
 def link(name: str, kind: bytes, target: str = "/etc/passwd") -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = kind, target
@@ -102,12 +124,74 @@ def test_names_that_could_mean_a_path_are_refused(site, name):
         pytest.param(b"not a tar", id="no tar"),
         pytest.param(job()[:700], id="cut off"),
         pytest.param(job({"code/big": b"x" * (9 << 20)}), id="too large"),
+        pytest.param(named(b"code/\xff.py"), id="name that is not UTF-8"),
+        pytest.param(named(b"code/a\nb"), id="name with a newline"),
+        pytest.param(named(b"code/\xe2\x80\xaeyp.a"), id="name that reads backwards"),
+        pytest.param(named(b"code/.hidden"), id="hidden"),
+        pytest.param(named(b"code/" + b"a" * 65), id="long name"),
+        pytest.param(named(b"code"), id="code is a file"),
+        pytest.param(named(b"code/a", b"code/a/b"), id="file and folder of one name"),
+        pytest.param(named(b"code/" + b"a/" * 8 + b"b"), id="nine folders deep"),
+        pytest.param(named(b"code/" + b"a/" * 2000 + b"b"), id="2000 folders deep"),
+        pytest.param(sparse("gnu"), id="sparse, GNU"),
+        pytest.param(sparse("pax"), id="sparse, PAX"),
+        pytest.param(nested_headers(3000), id="headers of headers"),
     ],
 )
 def test_what_has_no_place_in_a_job_is_refused(site, data):
     done = gate(site, "submit job-1", data)
     assert done.returncode == 2, done.stdout
-    assert b"refused" in done.stderr
+    assert done.stderr.startswith(b"refused: ") and b"Traceback" not in done.stderr
+    assert list(site.mailbox.iterdir()) == []
+    assert list(site.mailbox.parent.iterdir()) == [site.mailbox], "half a parcel stays"
+
+
+def test_many_files_of_little_size_are_too_much_together(site):
+    entries = {f"code/{n}": b"x" * (1 << 20) for n in range(7)}
+    assert gate(site, "submit job-1", job(entries)).returncode == 0
+    repeated = job({**entries, "code/7": b"x" * (1 << 20)})
+    assert gate(site, "submit job-2", repeated).returncode == 2
+
+
+def test_a_sender_has_at_most_twenty_jobs_that_have_not_ended(site):
+    states = site.published(SENDER) / "jobs"
+    for number in range(19):
+        (states / f"old-{number}.json").write_text('{"status": "running"}')
+        (states / f"done-{number}.json").write_text('{"status": "done"}')
+    assert gate(site, "submit job-1", job()).returncode == 0
+    refused = gate(site, "submit job-2", job())
+    assert refused.returncode == 2 and b"wait, or cancel" in refused.stderr
+    assert gate(site, "submit job-2", job(), sender="other@lab.local").returncode == 0
+
+
+def test_a_full_mailbox_takes_no_more(site):
+    with (site.mailbox / "other@lab.local:job").open("wb") as big:
+        big.truncate((64 << 20) + 1)
+    refused = gate(site, "submit job-1", job())
+    assert refused.returncode == 2 and b"mailbox is full" in refused.stderr
+
+
+def test_a_name_that_no_socket_can_have_is_refused(site):
+    sender = "a" * 30 + "@" + "b" * 30
+    assert gate(site, f"submit {'j' * 14}", job(), sender=sender).returncode == 0
+    refused = gate(site, f"submit {'j' * 15}", job(), sender=sender)
+    assert refused.returncode == 2 and b"choose a shorter job name" in refused.stderr
+    path = Site().socket(f"{sender}:{'j' * 14}")
+    assert len(str(path)) <= 100
+
+
+def test_cancel_leaves_a_note_for_a_job_of_the_sender_alone(site):
+    assert gate(site, "cancel job-1").returncode == 2
+    assert gate(site, "submit job-1", job()).returncode == 0
+    assert gate(site, "cancel job-1", sender="mallory@lab.local").returncode == 2
+    assert {p.name for p in site.mailbox.iterdir()} == {f"{SENDER}:job-1"}
+    assert gate(site, "cancel job-1").returncode == 0
+    assert (site.mailbox / f"{SENDER}:job-1.cancel").is_file()
+
+
+def test_a_job_that_has_ended_is_not_cancelled(site):
+    (site.published(SENDER) / "jobs" / "job-1.json").write_text('{"status": "done"}')
+    assert gate(site, "cancel job-1").returncode == 0
     assert list(site.mailbox.iterdir()) == []
 
 
@@ -146,3 +230,34 @@ def test_attach_without_a_worker_says_why(site):
     done = gate(site, "attach job-1")
     assert done.returncode == 2
     assert b"has no worker here" in done.stderr
+
+
+@pytest.fixture
+def listening(site) -> socket.socket:
+    path = site.socket(f"{SENDER}:job-1")
+    path.parent.mkdir()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    yield server
+    server.close()
+
+
+def test_attach_follows_no_link(site, listening):
+    mine = site.socket(f"{SENDER}:job-2")
+    mine.parent.mkdir()
+    mine.symlink_to(site.socket(f"{SENDER}:job-1"))
+    done = gate(site, "attach job-2")
+    assert done.returncode == 2 and b"has no worker here" in done.stderr
+    mine.unlink()
+    mine.parent.rmdir()
+    mine.parent.symlink_to(site.socket(f"{SENDER}:job-1").parent)
+    done = gate(site, "attach job-2")
+    assert done.returncode == 2 and b"no socket of a job" in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a folder away")
+def test_attach_talks_to_nobody_but_the_account_that_the_folder_is_for(site, listening):
+    os.chown(site.socket(f"{SENDER}:job-1").parent, 12345, -1)
+    done = gate(site, "attach job-1")
+    assert done.returncode == 2 and b"another account" in done.stderr

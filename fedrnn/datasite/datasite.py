@@ -17,17 +17,20 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from syft_job import JobClient, JobInfo, SyftJobConfig
 from syft_perms import SyftPermContext
 
-from fedrnn.datasite.layout import DESCRIPTION, Site, job_key
-from fedrnn.datasite.mailbox import receive, remove
+from fedrnn.datasite.layout import CANCEL, DESCRIPTION, FINAL, Site, job_key
+from fedrnn.datasite.mailbox import contents, receive, remove
 from fedrnn.datasite.policy import DecisionLog, fingerprint, is_allowed, manifest
+from fedrnn.datasite.publish import mirror, place, publish_refusals, publish_states
 from fedrnn.datasite.runner import Launcher, ProcessLauncher, Runner, SystemdLauncher
 
+CANCELLED = "cancelled by its sender"
 LAUNCHERS: dict[str, Callable[[Site], Launcher]] = {
     "systemd": SystemdLauncher,
     "process": ProcessLauncher,
@@ -68,24 +71,47 @@ class Datasite:
         raise LookupError(f"{len(found)} jobs are called {name!r}; this datasite has: {known}")
 
     def step(self) -> None:
-        """Do everything that is due, once."""
+        """Do everything that is due, once; a job that cannot be handled stops no other."""
         with self.alone():
-            parcels = sorted(self.site.mailbox.iterdir())
+            parcels, notes = contents(self.site)
             try:
-                for line in receive(self.site, self._config, parcels):
-                    print(line, flush=True)
-                self._advance()
+                refused = receive(self.site, self._config, parcels)
+                for name, reason in refused.items():
+                    print(f"refused {name!r}: {reason}", flush=True)
+                publish_refusals(self.site, self.researchers, refused)
+                self.runner.finish_ended()
+                for note in notes:
+                    self._cancel(note.name.removesuffix(CANCEL))
+                self._approve_allowed()
+                self.start_approved()
+                self.publish()
             finally:
                 # Last, so that its sender finds a job in the mailbox or published, at any time.
-                remove(parcels)
+                remove(self.site, [*parcels, *notes])
 
-    def _advance(self) -> None:
-        self.runner.finish_ended()
+    def _approve_allowed(self) -> None:
         for job in self.jobs():
-            if job.status == "pending" and is_allowed(self.site, job.job_submission_path):
-                self.approve(job, "every file is on the operator's allow-list", "auto")
-        self.start_approved()
-        self.publish()
+            if job.status != "pending":
+                continue
+            try:
+                if is_allowed(self.site, job.job_submission_path):
+                    self.approve(job, "every file is on the operator's allow-list", "auto")
+            except Exception as error:
+                with quiet():
+                    job.reject(f"it cannot be checked: {error}")
+
+    def _cancel(self, key: str) -> None:
+        """End the job of this key as its sender wishes; one that has ended stays as it is."""
+        for job in self.jobs():
+            if job_key(job.submitted_by, job.name) == key:
+                try:
+                    if job.status == "pending":
+                        self.deny(job, CANCELLED)
+                    elif job.status not in FINAL:
+                        with quiet():
+                            self.runner.cancel(job._ref, CANCELLED)
+                except Exception as error:
+                    print(f"{key} cannot be cancelled: {error}", flush=True)
 
     def approve(self, job: JobInfo, reason: str, method: str = "manual") -> None:
         """Approve exactly the files that the job has now."""
@@ -122,19 +148,15 @@ class Datasite:
         home = self.site.syftbox / self.owner
         with quiet():
             permissions = SyftPermContext(datasite=home)
+        jobs, described = self.jobs(), self.described()
         for researcher in self.researchers:
             folder = self.site.published(researcher)
-            for path in home.rglob("*"):
-                relative = path.relative_to(home)
-                if _is_public(path, relative) and permissions.open(relative).has_read_access(
-                    researcher
-                ):
-                    place(path.read_bytes(), folder / "SyftBox" / self.owner / relative)
-            for job in self.jobs():
-                if job.submitted_by == researcher:
-                    state = json.dumps(self.state(job)).encode()
-                    place(state, folder / "jobs" / f"{job.name}.json")
-            if described := self.described():
+            mirror(
+                home, folder / "SyftBox" / self.owner, partial(_may_read, permissions, researcher)
+            )
+            mine = {j.name: j for j in jobs if j.submitted_by == researcher}
+            publish_states(folder / "jobs", mine, self.state)
+            if described:
                 place(json.dumps(described).encode(), folder / "describe.json")
 
     def described(self) -> dict[str, Any] | None:
@@ -156,24 +178,13 @@ class Datasite:
         }
 
 
-def _is_public(path: Path, relative: Path) -> bool:
+def _may_read(permissions: SyftPermContext, researcher: str, relative: Path) -> bool:
     """Leave out what is nobody else's, whatever the permission files say."""
     inbox = relative.parts[:3] == ("app_data", "job", "inbox")
     private = relative.parts[0] == "private"
-    return path.is_file() and not path.is_symlink() and not inbox and not private
-
-
-def place(content: bytes, target: Path) -> None:
-    """Write a file whole or not at all, and only when it differs.
-
-    The gate reads it by the group of the folder, which the umask lets read.
-    """
-    if target.is_file() and target.read_bytes() == content:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.new")
-    fresh.write_bytes(content)
-    fresh.replace(target)
+    if inbox or private:
+        return False
+    return bool(permissions.open(relative).has_read_access(researcher))
 
 
 def _tail(path: Path, size: int = 2000) -> str:

@@ -1,0 +1,91 @@
+"""What the datasite lays out for the gate: each researcher's folder, and nothing of others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from syft_job import JobInfo
+
+from fedrnn.datasite.layout import FINAL, Site, split_key
+
+
+def mirror(home: Path, folder: Path, may_read: Callable[[Path], bool]) -> None:
+    """Make `folder` hold the files of `home` that `may_read` grants by relative path, no others."""
+    wanted = set()
+    for path in home.rglob("*"):
+        relative = path.relative_to(home)
+        try:
+            if path.is_file() and not path.is_symlink() and may_read(relative):
+                _copy(path, folder / relative)
+                wanted.add(relative)
+        except Exception as error:  # one file never keeps another from being published
+            print(f"{relative} is not published: {error!r}", flush=True)
+    for path in folder.rglob("*"):
+        if not path.is_dir() and path.relative_to(folder) not in wanted:
+            path.unlink()
+
+
+def publish_states(
+    folder: Path, jobs: Mapping[str, JobInfo], state: Callable[[JobInfo], dict[str, Any]]
+) -> None:
+    """Write a file per job; one that has ended is written once, one that is gone is removed."""
+    for name, job in jobs.items():
+        target = folder / f"{name}.json"
+        if job.status in FINAL and _published(target) == job.status:
+            continue
+        try:
+            told = state(job)
+        except Exception as error:  # one job never keeps another from being published
+            told = {"job": name, "status": str(job.status), "reason": f"no more is known: {error}"}
+        place(json.dumps(told).encode(), target)
+    for target in folder.glob("*.json"):
+        if target.stem not in jobs and _published(target) != "refused":
+            target.unlink()
+
+
+def publish_refusals(site: Site, researchers: Iterable[str], refused: Mapping[str, str]) -> None:
+    """Tell senders that are known why a job of theirs did not arrive."""
+    for name, reason in refused.items():
+        with contextlib.suppress(ValueError):
+            sender, job = split_key(name)
+            target = site.published(sender) / "jobs" / f"{job}.json"
+            if sender in researchers and not target.exists():
+                told = {"job": job, "status": "refused", "reason": reason}
+                place(json.dumps(told).encode(), target)
+
+
+def place(content: bytes, target: Path) -> None:
+    """Write a file whole or not at all, and only when it differs.
+
+    The gate reads it by the group of the folder, which the umask lets read.
+    """
+    if target.is_file() and target.read_bytes() == content:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.new")
+    fresh.write_bytes(content)
+    fresh.replace(target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Place a file, and read neither when size and time say that they are the same."""
+    there = source.stat()
+    if target.is_file():
+        here = target.stat()
+        if (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+            return
+    place(source.read_bytes(), target)
+    os.utime(target, ns=(there.st_mtime_ns, there.st_mtime_ns))
+
+
+def _published(target: Path) -> str | None:
+    try:
+        status: str | None = json.loads(target.read_text()).get("status")
+    except (OSError, ValueError):
+        return None
+    return status
