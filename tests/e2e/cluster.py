@@ -63,6 +63,11 @@ def must(run: Run) -> Run:
     return run
 
 
+def flat(text: str) -> str:
+    """Undo line breaks of Ansible's output, so that a sentence can be searched for."""
+    return re.sub(r"\s+", " ", text)
+
+
 class Lab:
     """The lab of a clone, seen from outside: podman and plain ssh."""
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from cluster import INVENTORY, ROOT, Lab, ansible_playbook, must
+from cluster import INVENTORY, ROOT, Lab, ansible_playbook, flat, must
 
 CLUSTER = "playbooks/cluster.yml"
 WHEELS = ROOT / ".cache" / "wheelhouse" / "x86_64-cp311"
 # A connection that an earlier test left open would not look at the host key or the node again.
 NEW_CONNECTIONS = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
-
-
-def flat(text: str) -> str:
-    """Undo line breaks of Ansible's output, so that a sentence can be searched for."""
-    return re.sub(r"\s+", " ", text)
 
 
 def test_an_inventory_without_nodes(tmp_path: Path) -> None:
