@@ -84,8 +84,9 @@ class Ours:
                 self._wait(loop, client, "pending")
                 ansible(node.name, f"fedrnn-owner approve {self.job}")
                 self._wait(loop, client, "running")
-        numbered = dict(enumerate(self.links.values(), start=1))
-        self.grid = NodeGrid(loop, numbered, self.job)
+        self.grid = NodeGrid(loop, self.job)
+        for number, link in enumerate(self.links.values(), start=1):
+            self.grid.attach(number, link)
         if missing := self.grid.wait(120):
             sys.exit(f"no worker: {missing}")
 

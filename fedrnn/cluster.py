@@ -19,8 +19,11 @@ from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-POLL_SECONDS = 0.5
+POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
+END_SECONDS = 20.0
+ENDED = ("done", "failed", "rejected", "refused")
+AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 
 class ClusterError(RuntimeError):
@@ -37,7 +40,8 @@ class Member:
     link: Link
     client: NodeClient
     described: dict[str, Any] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=lambda: {"status": "unknown"})
+    seen: float = field(default_factory=time.monotonic)
 
 
 def ssh_links(inventory: Inventory, nodes: tuple[Node, ...]) -> dict[str, tuple[Link, str]]:
@@ -52,24 +56,25 @@ def ssh_links(inventory: Inventory, nodes: tuple[Node, ...]) -> dict[str, tuple[
 class Cluster:
     """All nodes of a run. Use as a context manager: it ends the jobs and closes the links.
 
-    Raises ClusterError and LinkError with one line per node that is in the way.
+    Raises ClusterError with one line per node that is in the way.
     """
 
     def __init__(self, links: dict[str, tuple[Link, str]], researcher: str, box: Path) -> None:
         self.loop = Loop()
         self.job = f"train-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+        self.grid = NodeGrid(self.loop, self.job)
         self.members = [
             Member(number, name, owner, link, NodeClient(link, researcher, owner, box))
             for number, (name, (link, owner)) in enumerate(links.items(), start=1)
         ]
-        self.grid: NodeGrid | None = None
+        self._submitted = False
 
     def __enter__(self) -> Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.grid:
-            self.grid.close()
+        if self._submitted:
+            self.end()
 
         async def close() -> None:
             await asyncio.gather(*(m.link.close() for m in self.members), return_exceptions=True)
@@ -99,67 +104,99 @@ class Cluster:
             async def submit(member: Member) -> None:
                 await member.client.submit(code, self.job, "main.py")
 
+            self._submitted = True
             self._all(submit)
         return self.job
 
-    def wait_for_approval(self, say: Say) -> None:
-        """Wait until every owner has approved and every worker is there.
+    def gather(self, say: Say) -> NodeGrid:
+        """Attach to every worker as its owner lets it start; return the Grid over all.
 
-        Raises ClusterError when an owner denies or a job fails before it can be reached.
+        Raises ClusterError when an owner denies, a job fails, or a node stays away.
         """
         told: set[str] = set()
-        deadline = 0.0
-        while not all(m.state.get("worker") for m in self.members):
-            for member, state in zip(self.members, self._all(self._status), strict=True):
-                member.state = state
-            self._refuse_ended()
+        started: float | None = None
+        pause = POLL_SECONDS
+        while len(self.grid.workers) < len(self.members):
             for member in self.members:
-                if member.state["status"] == "pending" and member.name not in told:
-                    told.add(member.name)
-                    say(_ask_owner(member, self.job))
+                self._look_at(member, say, told)
             if all(m.state["status"] == "running" for m in self.members):
-                deadline = deadline or time.monotonic() + WORKER_SECONDS
-                if time.monotonic() > deadline:
-                    late = [m.name for m in self.members if not m.state["worker"]]
-                    raise ClusterError(f"{', '.join(late)}: no worker after {WORKER_SECONDS:.0f} s")
-            time.sleep(POLL_SECONDS)
-
-    def connect(self) -> NodeGrid:
-        """Attach to every worker and return the Grid over them."""
-        self.grid = NodeGrid(self.loop, {m.node_id: m.link for m in self.members}, self.job)
+                started = started or time.monotonic()
+                pause = POLL_SECONDS
+                self._refuse_late(started)
+            time.sleep(pause)
+            pause = min(pause * 1.2, MOST_POLL_SECONDS)
         if missing := self.grid.wait(WORKER_SECONDS):
             lines = "\n".join(f"  {self.names[n]}: {why}" for n, why in missing.items())
             raise ClusterError(f"no worker to attach to:\n{lines}")
         return self.grid
 
-    def memory(self) -> dict[str, dict[str, float]]:
-        """Return, by node, the peak resident MB of each process of ours there."""
-        states = self._all(self._status)
-        return {m.name: s["memory_mb"] for m, s in zip(self.members, states, strict=True)}
+    def _look_at(self, member: Member, say: Say, told: set[str]) -> None:
+        """Ask one node how its job is; attach, tell the user, or refuse to go on."""
+        if member.node_id in self.grid.workers:
+            return
+        try:
+            member.state = self.loop.run(self._status(member))
+            member.seen = time.monotonic()
+        except LinkError as error:
+            if time.monotonic() - member.seen > AWAY_SECONDS:
+                raise ClusterError(str(error)) from None
+            return
+        state = member.state
+        if state["status"] in ENDED:
+            reason = state.get("reason") or f"return code {state.get('return_code')}"
+            errors = f"\n{state['stderr']}" if state.get("stderr") else ""
+            raise ClusterError(f"{member.name}: the job is {state['status']}: {reason}{errors}")
+        if state.get("worker"):  # attached at once: a worker without a researcher gives up
+            self.grid.attach(member.node_id, member.link)
+        elif state["status"] == "pending" and member.name not in told:
+            told.add(member.name)
+            say(_ask_owner(member, self.job))
 
-    def end(self) -> dict[str, dict[str, Any]]:
-        """End the jobs and return the state that each datasite has recorded."""
-        if self.grid:
-            self.grid.close()
-            self.grid = None
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            states = self._all(self._status)
-            if all(s["status"] != "running" for s in states):
-                break
+    def _refuse_late(self, started: float) -> None:
+        if time.monotonic() - started > WORKER_SECONDS:
+            late = [m.name for m in self.members if m.node_id not in self.grid.workers]
+            raise ClusterError(
+                f"{', '.join(late)}: no worker after {WORKER_SECONDS:.0f} s. On the node: "
+                f"journalctl -u 'fedrnn-job@*{self.job}*'"
+            )
+
+    def memory(self) -> dict[str, dict[str, float]]:
+        """Return, by node that answers, the peak resident MB of each process of ours there."""
+        return {name: state["memory_mb"] for name, state in self._states().items()}
+
+    def end(self) -> dict[str, str]:
+        """End the jobs, attached or not, and return by node how each ended."""
+        self._submitted = False
+        self.grid.close()
+        until = time.monotonic() + END_SECONDS
+        while True:
+            states = self._states()
+            busy = [m for m in self.members if _is_busy(states.get(m.name))]
+            if not busy or time.monotonic() > until:
+                return {m.name: _word(states.get(m.name)) for m in self.members}
+            self._cancel([m for m in busy if m.node_id not in self.grid.workers])
             time.sleep(POLL_SECONDS)
-        return {m.name: s for m, s in zip(self.members, states, strict=True)}
+
+    def _cancel(self, members: list[Member]) -> None:
+        async def cancel() -> None:
+            asked = (m.client.cancel(self.job) for m in members)
+            await asyncio.gather(*asked, return_exceptions=True)
+
+        self.loop.run(cancel())
+
+    def _states(self) -> dict[str, dict[str, Any]]:
+        """Return the job's state by node, without those that do not answer or do not know it."""
+
+        async def ask() -> list[dict[str, Any] | BaseException]:
+            asked = (self._status(m) for m in self.members)
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        answers = self.loop.run(ask())
+        pairs = zip(self.members, answers, strict=True)
+        return {m.name: state for m, state in pairs if not isinstance(state, BaseException)}
 
     async def _status(self, member: Member) -> dict[str, Any]:
         return await member.client.status(self.job)
-
-    def _refuse_ended(self) -> None:
-        for member in self.members:
-            state = member.state
-            if state["status"] in ("rejected", "failed", "done"):
-                reason = state.get("reason") or f"return code {state.get('return_code')}"
-                errors = f"\n{state['stderr']}" if state.get("stderr") else ""
-                raise ClusterError(f"{member.name}: the job is {state['status']}: {reason}{errors}")
 
     def _all(self, ask: Callable[[Member], Coroutine[Any, Any, T]]) -> list[T]:
         """Ask all nodes at once; all that fail are named together."""
@@ -179,6 +216,14 @@ class Cluster:
         if problems:
             raise ClusterError("\n".join(problems))
         return answers
+
+
+def _is_busy(state: dict[str, Any] | None) -> bool:
+    return state is not None and state["status"] not in ENDED
+
+
+def _word(state: dict[str, Any] | None) -> str:
+    return "unknown: the node does not answer" if state is None else str(state["status"])
 
 
 async def _describe(member: Member) -> dict[str, Any]:

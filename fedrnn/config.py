@@ -16,10 +16,12 @@ DEFAULT_ROUNDS = {"gradient": 600, "fedavg": 30}
 def check_split(split: str) -> float | None:
     """Return the concentration of ``dirichlet:A``, None for the other splits.
 
+    ``own`` is no split: it says that the nodes hold data of their own.
+
     Raises:
         ValueError: ``split`` is none of ``language``, ``iid`` and ``dirichlet:A`` with A > 0.
     """
-    if split in ("language", "iid"):
+    if split in ("language", "iid", "own"):
         return None
     kind, _, text = split.partition(":")
     try:

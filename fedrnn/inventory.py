@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible.vars.manager import VariableManager
+
 CHECKOUT = Path(__file__).parents[1]
 DEFAULT = CHECKOUT / "inventory" / "lab"
+RESEARCHER = "controller@lab.local"
+NEEDED = (
+    "ansible_host", "ansible_port", "pysyft_owner", "pysyft_researchers",
+    "dataset_source", "dataset_split", "dataset_seed",
+)  # fmt: skip
 
 
 class InventoryError(ValueError):
@@ -30,18 +37,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The nodes in the inventory's order, and what lies beside it."""
+    """The nodes in the inventory's order, and who the researcher is.
+
+    `key` is the private key that the gates know the researcher by.
+    """
 
     folder: Path
     researcher: str
+    key: Path
     split: str
     data_seed: int
     nodes: tuple[Node, ...]
-
-    @property
-    def key(self) -> Path:
-        """The private key that the gates know this researcher by."""
-        return self.folder / "keys" / "researcher"
 
     @property
     def known_hosts(self) -> Path:
@@ -62,46 +68,48 @@ class Inventory:
 
 
 def read_inventory(path: Path) -> Inventory:
-    """Ask Ansible for the inventory at `path`, a file or a folder.
+    """Ask Ansible for the inventory at `path`, a file or a folder, with its variables worked out.
 
     Raises InventoryError when there is none, or when it has no host in the group `nodes`.
     """
     if not path.exists():
         raise InventoryError(f"there is no inventory {path}: copy inventory/example and edit it")
-    asked = subprocess.run(
-        [Path(sys.executable).parent / "ansible-inventory", "-i", path, "--list"],
-        cwd=CHECKOUT,
-        env={**os.environ, "ANSIBLE_DEPRECATION_WARNINGS": "false"},
-        capture_output=True,
-        text=True,
-    )
-    if asked.returncode != 0:
-        raise InventoryError(f"Ansible cannot read {path}: {asked.stderr.strip()}")
-    answer = json.loads(asked.stdout)
-    hosts = _members(answer, "nodes")
+    loader = DataLoader()
+    try:
+        found = InventoryManager(loader=loader, sources=[str(path)])
+        hosts = [host for host in found.get_hosts("nodes") if host.name in found.hosts]
+        variables = VariableManager(loader=loader, inventory=found)
+        answers = [_variables(loader, variables, host) for host in hosts]
+    except AnsibleError as error:
+        raise InventoryError(f"Ansible cannot use the inventory {path}: {error}") from None
     if not hosts:
         raise InventoryError(
             f"the inventory {path} has no host in its group 'nodes'; a lab gets its nodes from "
             "`ansible-playbook site.yml`"
         )
-    variables: dict[str, dict[str, Any]] = answer["_meta"]["hostvars"]
-    nodes = tuple(_node(name, variables.get(name, {})) for name in hosts)
-    common = variables.get(hosts[0], {})
+    common = answers[0]
+    researchers = common.get("pysyft_researchers") or [{"email": RESEARCHER, "key": ""}]
+    folder = (path if path.is_dir() else path.parent).resolve()
+    key = str(researchers[0]["key"]).removesuffix(".pub") or folder / "keys" / "researcher"
     return Inventory(
-        folder=(path if path.is_dir() else path.parent).resolve(),
-        researcher=str(common.get("fedrnn_researcher", "controller@lab.local")),
+        folder=folder,
+        researcher=str(researchers[0]["email"]),
+        key=Path(key),
         split=_split(common),
         data_seed=int(common.get("dataset_seed", 0)),
-        nodes=nodes,
+        nodes=tuple(_node(answer) for answer in answers),
     )
 
 
-def _members(answer: dict[str, Any], group: str) -> list[str]:
-    """Return the hosts of a group and of its children, each once."""
-    found = list(answer.get(group, {}).get("hosts", []))
-    for child in answer.get(group, {}).get("children", []):
-        found += _members(answer, child)
-    return list(dict.fromkeys(found))
+def _variables(loader: Any, variables: Any, host: Any) -> dict[str, Any]:
+    """Return those variables of a host that a run needs, without templates."""
+    raw = variables.get_vars(host=host)
+    templar = Templar(loader=loader, variables=raw)
+    answer: dict[str, Any] = {"name": host.name}
+    for name in NEEDED:
+        if name in raw:
+            answer[name] = templar.template(raw[name])
+    return answer
 
 
 def _split(variables: dict[str, Any]) -> str:
@@ -110,10 +118,11 @@ def _split(variables: dict[str, Any]) -> str:
     return str(variables.get("dataset_split", "language"))
 
 
-def _node(name: str, variables: dict[str, Any]) -> Node:
+def _node(variables: dict[str, Any]) -> Node:
+    name = str(variables["name"])
     return Node(
         name=name,
         host=str(variables.get("ansible_host", name)),
         port=int(variables.get("ansible_port", 22)),
-        owner=str(variables.get("fedrnn_owner_email", f"{name}@lab.local")),
+        owner=str(variables.get("pysyft_owner", f"{name}@lab.local")),
     )

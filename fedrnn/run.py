@@ -8,23 +8,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedrnn.cluster import Cluster, ClusterError, ssh_links
 from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
 from fedrnn.datasite.researcher import allow_list
-from fedrnn.federation.server_app import federate
+from fedrnn.federation.server_app import Outcome, federate
 from fedrnn.federation.strategies import FederationError
-from fedrnn.inventory import DEFAULT, InventoryError, read_inventory
+from fedrnn.inventory import DEFAULT, RESEARCHER, read_inventory
 from fedrnn.learning.embedded import write_shares
 from fedrnn.learning.evaluation import worst
 from fedrnn.local import local_site
 from fedrnn.reporting.progress import Display
-from fedrnn.reporting.results import RunFolder, controller_software, quantiles
+from fedrnn.reporting.results import RunFolder, controller_software
 from fedrnn.transport.link import Link, LocalLink
 
-RESEARCHER = "controller@lab.local"
 Links = dict[str, tuple[Link, str]]
 
 
@@ -50,9 +50,48 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             "--split belongs to --local; over SSH the nodes train on what they hold: set "
             "dataset_split in the inventory and run `ansible-playbook site.yml --tags dataset`"
         )
+    if asked.split == "own":
+        parser.error("--split own has no meaning: --local trains on the embedded names")
+    if asked.nodes and asked.local is not None:
+        parser.error("--nodes chooses from an inventory; --local N has N nodes of its own")
     if asked.local is not None and asked.local < 1:
         parser.error(f"--local is {asked.local}: it must be at least 1")
     return asked
+
+
+@dataclass
+class Plan:
+    """A run before it begins: what was asked, and the nodes that are to do it."""
+
+    config: RunConfig
+    links: Links
+    researcher: str
+
+
+def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
+    """Look the nodes up, or make local ones that end with `stack`.
+
+    Raises InventoryError or ValueError with a sentence on what was asked wrongly.
+    """
+    rounds = DEFAULT_ROUNDS[asked.strategy] if asked.rounds is None else asked.rounds
+    config = RunConfig(
+        rounds=rounds,
+        strategy=asked.strategy,
+        seed=asked.seed,
+        cell=asked.model,
+        split=asked.split or "language",
+    )
+    if asked.local is not None:
+        return Plan(config, stack.enter_context(local_links(asked.local, config)), RESEARCHER)
+    inventory = read_inventory(asked.inventory or DEFAULT)
+    nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
+    config = replace(
+        config,
+        split=inventory.split,
+        data_seed=inventory.data_seed,
+        nodes=tuple(node.name for node in nodes),
+    )
+    return Plan(config, ssh_links(inventory, nodes), inventory.researcher)
 
 
 @contextmanager
@@ -71,25 +110,23 @@ def local_links(count: int, config: RunConfig) -> Iterator[Links]:
         yield links
 
 
-def train(cluster: Cluster, config: RunConfig, split: str, display: Display) -> int:
+def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
     """Do the whole run over a cluster and print what came of it; return the exit code."""
     started = time.monotonic()
+    manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
     cluster.describe()
     display.say(f"{len(cluster.members)} nodes found")
     display.nodes(cluster.members)
     display.say(f"job {cluster.submit()} submitted")
-    cluster.wait_for_approval(display.say)
-    digest = cluster.members[0].state["sha256"]
-    display.say(f"approved by every owner (sha256 {digest[:12]}…), workers are up")
-    grid = cluster.connect()
-    folder, seconds = RunFolder(), list[float]()
+    grid = cluster.gather(display.say)
+    manifest["sha256"] = cluster.members[0].state["sha256"]
+    manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}
+    display.say(f"approved by every owner (sha256 {manifest['sha256'][:12]}…), workers are up")
+    folder = RunFolder(manifest)
 
     def observe(event: dict[str, Any]) -> None:
         folder.event(event)
-        if event["event"] == "round":
-            seconds.append(event["seconds"])
-        moved = sum(t.up + t.down for t in grid.traffic().values())
-        display.event(event, moved)
+        display.event(event, sum(t.up + t.down for t in grid.traffic().values()))
 
     problem = ""
     with display:
@@ -99,29 +136,8 @@ def train(cluster: Cluster, config: RunConfig, split: str, display: Display) -> 
             if error.outcome is None:
                 raise
             outcome, problem = error.outcome, str(error)
-    traffic = grid.traffic().values()
-    memory = _memory(cluster, outcome.rss_mb)
-    states = {} if problem else cluster.end()
-    summary = folder.finish(
-        config,
-        outcome,
-        {
-            "split": split,
-            "round_seconds": quantiles(seconds),
-            "bytes_up": sum(t.up for t in traffic),
-            "bytes_down": sum(t.down for t in traffic),
-            "reconnects": sum(t.reconnects for t in traffic),
-            "seconds_total": round(time.monotonic() - started, 1),
-            "jobs": {name: state["status"] for name, state in states.items()},
-            "memory_mb": memory,
-        },
-        {
-            "job": cluster.job,
-            "sha256": digest,
-            "controller": controller_software(),
-            "nodes": {m.name: m.described["node"] for m in cluster.members},
-        },
-    )
+    folder.save_model(config, outcome)  # before anything else can go wrong
+    summary = folder.finish(config, outcome, _measure(cluster, outcome, started))
     confusion = outcome.confusion
     weak = [] if confusion is None else worst(outcome.labels, confusion, 3)
     display.summary(summary, weak, _shown(folder.path))
@@ -131,14 +147,19 @@ def train(cluster: Cluster, config: RunConfig, split: str, display: Display) -> 
     return 130 if outcome.interrupted else 0
 
 
-def _memory(cluster: Cluster, workers: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Return peak MB by node and process; the worker tells its own where the gate sees none."""
-    try:
-        seen = cluster.memory()
-    except ClusterError:
-        seen = {}
+def _measure(cluster: Cluster, outcome: Outcome, started: float) -> dict[str, Any]:
+    """End the jobs and return what only the cluster knows: memory, bytes, how each job ended."""
+    seen = cluster.memory()
+    # In --local the gate tells no process from another; the worker tells its own.
+    workers = {name: {"worker": mb} for name, mb in outcome.rss_mb.items()}
+    traffic = cluster.grid.traffic().values()
     return {
-        m.name: seen.get(m.name) or {"worker": workers.get(m.name, 0.0)} for m in cluster.members
+        "memory_mb": {m.name: seen.get(m.name) or workers.get(m.name) for m in cluster.members},
+        "bytes_up": sum(t.up for t in traffic),
+        "bytes_down": sum(t.down for t in traffic),
+        "reconnects": sum(t.reconnects for t in traffic),
+        "seconds_total": round(time.monotonic() - started, 1),
+        "jobs": cluster.end(),
     }
 
 
@@ -151,32 +172,19 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parse(arguments)
     with ExitStack() as stack:
         try:
-            chosen = {"strategy": asked.strategy, "seed": asked.seed, "cell": asked.model}
-            rounds = DEFAULT_ROUNDS[asked.strategy] if asked.rounds is None else asked.rounds
-            split = asked.split or "language"
-            config = RunConfig(rounds=rounds, split=split, **chosen)
-            names = [name for name in asked.nodes.split(",") if name]
-            if asked.local is not None:
-                links = stack.enter_context(local_links(asked.local, config))
-                researcher = RESEARCHER
-            else:
-                inventory = read_inventory(asked.inventory or DEFAULT)
-                nodes, researcher = inventory.choose(names), inventory.researcher
-                links = ssh_links(inventory, nodes)
-                split, members = inventory.split, tuple(node.name for node in nodes)
-                seed = inventory.data_seed
-                config = RunConfig(rounds=rounds, data_seed=seed, nodes=members, **chosen)
-            box = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            cluster = stack.enter_context(Cluster(links, researcher, box))
-            return train(cluster, config, split, Display(rounds))
-        except (InventoryError, ValueError) as error:
+            plan = make_plan(asked, stack)
+        except ValueError as error:
             print(error, file=sys.stderr)
             return 2
+        box = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            cluster = stack.enter_context(Cluster(plan.links, plan.researcher, box))
+            return train(cluster, plan.config, Display(plan.config.rounds))
         except (ClusterError, FederationError) as error:
             print(error, file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("\nStopped before the first round; nothing was trained.", file=sys.stderr)
+            print("\nStopped before the first round; the jobs are taken back.", file=sys.stderr)
             return 130
 
 

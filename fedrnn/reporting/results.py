@@ -21,9 +21,9 @@ RUNS = CHECKOUT / "runs"
 
 
 class RunFolder:
-    """Writes what a run leaves, as it goes: events at once, the rest at the end."""
+    """Writes what a run leaves, as it goes: manifest and events at once, the rest at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, manifest: dict[str, Any]) -> None:
         stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
         self.path = RUNS / stamp
         number = 2
@@ -31,35 +31,41 @@ class RunFolder:
             self.path = RUNS / f"{stamp}-{number}"
             number += 1
         self.path.mkdir(parents=True)
+        self._write("manifest.json", manifest)
         self._metrics = (self.path / "metrics.jsonl").open("w", buffering=1)
         self._board = SummaryWriter(str(self.path / "tensorboard"))
+        self._seconds: list[float] = []
+        self._sha256 = ""
 
     def event(self, event: dict[str, Any]) -> None:
         """Add one event to `metrics.jsonl` and to the TensorBoard files."""
         self._metrics.write(json.dumps(event, allow_nan=True) + "\n")
         if event["event"] == "round":
+            self._seconds.append(event["seconds"])
             self._board.add_scalar("loss/train", event["loss"], event["round"])
             for name, node in event["nodes"].items():
-                for figure in ("loss", "seconds"):
-                    if figure in node:
-                        self._board.add_scalar(f"{figure}/{name}", node[figure], event["round"])
+                for figure in {"loss", "compute_seconds"} & node.keys():
+                    self._board.add_scalar(f"{figure}/{name}", node[figure], event["round"])
         if event["event"] == "evaluation":
             for figure in ("accuracy", "macro_recall", "loss"):
                 tag = f"{figure}/{event['part']}"
                 self._board.add_scalar(tag, event[figure], event["round"])
 
-    def finish(
-        self,
-        config: RunConfig,
-        outcome: Outcome,
-        measured: dict[str, Any],
-        manifest: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Write the model, the manifest and the summary; return the summary.
+    def save_model(self, config: RunConfig, outcome: Outcome) -> None:
+        """Write the model and point `runs/latest` here."""
+        self._sha256 = save(self.path, outcome.weights, outcome.model, {"run": config.to_dict()})
+        beside = RUNS / ".latest"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(self.path.name)
+        beside.replace(RUNS / "latest")
 
-        `measured` is what only the caller knows: bytes, seconds, memory by node.
+    def finish(
+        self, config: RunConfig, outcome: Outcome, measured: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Write the summary and return it.
+
+        `measured` is what only the cluster knows: bytes, seconds, memory by node, jobs.
         """
-        sha256 = save(self.path, outcome.weights, outcome.model, {"run": config.to_dict()})
         memory = measured.pop("memory_mb")
         summary = {
             "accuracy": outcome.accuracy,
@@ -67,28 +73,22 @@ class RunFolder:
             "rounds": outcome.rounds,
             "interrupted": outcome.interrupted,
             "strategy": config.strategy,
+            "split": config.split,
             "seed": config.seed,
-            "labels": list(outcome.labels),
-            "confusion": None if outcome.confusion is None else outcome.confusion.tolist(),
-            "model_sha256": sha256,
+            "model_sha256": self._sha256,
+            "round_seconds": quantiles(self._seconds),
             **measured,
             "nodes": {
                 name: {"rows": rows, "rss_mb_max": memory[name]}
                 for name, rows in outcome.rows.items()
             },
+            "labels": list(outcome.labels),
+            "confusion": None if outcome.confusion is None else outcome.confusion.tolist(),
         }
         self._write("summary.json", summary)
-        self._write("manifest.json", manifest)
-        self._close()
-        return summary
-
-    def _close(self) -> None:
         self._metrics.close()
         self._board.close()
-        beside = RUNS / ".latest"
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(self.path.name)
-        beside.replace(RUNS / "latest")
+        return summary
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         (self.path / name).write_text(json.dumps(content, indent=1) + "\n")
@@ -107,7 +107,7 @@ def controller_software() -> dict[str, Any]:
     return {
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": _git("status", "--porcelain").splitlines(),
-        "os": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
+        "os": _system(),
         "kernel": platform.release(),
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -115,6 +115,16 @@ def controller_software() -> dict[str, Any]:
     }
 
 
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        return "unknown"
+
+
 def _git(*words: str) -> str:
-    asked = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True)
+    try:
+        asked = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True)
+    except OSError:
+        return "git is not installed"
     return asked.stdout.strip() if asked.returncode == 0 else "no git checkout"

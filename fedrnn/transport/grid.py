@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from fedrnn.transport.link import Link, LinkError
 log = logging.getLogger("fedrnn.grid")
 T = TypeVar("T")
 
-RETRY_SECONDS = 0.2
+RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 5.0
 AWAY_SECONDS = 20.0  # a node that is away longer misses the round
 HELLO_SECONDS = 60.0
 
@@ -107,31 +107,32 @@ class WorkerLink:
             await self._task
 
     async def _keep_open(self) -> None:
+        pause = RETRY_SECONDS
         while not self._stopped.is_set():
             try:
                 await self._serve_stream()
-            except asyncio.IncompleteReadError:
-                self.error = "the worker closed the stream"
             except (LinkError, OSError, ValueError, TimeoutError) as error:
                 self.error = str(error) or type(error).__name__
+            # A worker that is gone for good must not keep its node busy with logins.
+            pause = RETRY_SECONDS if self.is_up else min(2 * pause, MOST_RETRY_SECONDS)
             self._up.clear()
             self._writer = None
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(ConnectionError(self.error))
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(pause)
 
     async def _serve_stream(self) -> None:
-        reader, writer = await self.link.open(f"attach {self.job}")
+        stream = await self.link.open(f"attach {self.job}")
         try:
-            kind, body = await asyncio.wait_for(wire.read_frame(reader), HELLO_SECONDS)
+            kind, body = await asyncio.wait_for(wire.read_frame(stream.reader), HELLO_SECONDS)
             if (kind, body) != (wire.HELLO, wire.GREETING):
                 raise ValueError(f"the worker greets with {body!r}, expected {wire.GREETING!r}")
-            self._writer = writer
+            self._writer = stream.writer
             self.traffic.reconnects += 1
             self._up.set()
             while True:
-                kind, body = await wire.read_frame(reader)
+                kind, body = await wire.read_frame(stream.reader)
                 if kind == wire.STOP:
                     self._stopped.set()
                     return
@@ -140,8 +141,10 @@ class WorkerLink:
                 waiting = self._waiting.get(message.metadata.reply_to_message_id)
                 if waiting and not waiting.done():  # else it is late: nobody waits for it any more
                     waiting.set_result(message)
+        except asyncio.IncompleteReadError:
+            raise ConnectionError(f"the stream ended: {await stream.complaint()}") from None
         finally:
-            writer.close()
+            stream.writer.close()
 
 
 @dataclass
@@ -154,20 +157,24 @@ class Sent:
 
 
 class NodeGrid(Grid):
-    """Flower's Grid over workers; node ids are 1, 2, … in the order of `links`.
+    """Flower's Grid over workers; node ids are those given to `attach`.
 
     A node that does not answer in time, or fails, gets an error reply that names it and says how.
     """
 
-    def __init__(self, loop: Loop, links: Mapping[int, Link], job: str, run_id: int = 1) -> None:
-        self._loop, self._run = loop, wire.new_run(run_id)
+    def __init__(self, loop: Loop, job: str, run_id: int = 1) -> None:
+        self._loop, self._job, self._run = loop, job, wire.new_run(run_id)
         wire.identify(run_id, node_id=1)
         self._sent: dict[str, Sent] = {}
+        self.workers: dict[int, WorkerLink] = {}
 
-        async def build() -> dict[int, WorkerLink]:
-            return {node: WorkerLink(link, job) for node, link in links.items()}
+    def attach(self, node_id: int, link: Link) -> None:
+        """Open the stream to a node's worker and keep it open from now on."""
 
-        self.workers = loop.run(build())
+        async def build() -> WorkerLink:
+            return WorkerLink(link, self._job)
+
+        self.workers[node_id] = self._loop.run(build())
 
     def set_run(self, run: Run) -> None:
         """Take over a run made by Flower."""
@@ -201,7 +208,7 @@ class NodeGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes whose workers are there, in order."""
-        return [node for node, worker in self.workers.items() if worker.is_up]
+        return [node for node, worker in sorted(self.workers.items()) if worker.is_up]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting; return their ids."""

@@ -22,6 +22,19 @@ class LinkError(Exception):
     """A node cannot be reached or its gate refuses; the text names the node and the remedy."""
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A verb that goes on: what it says, what it is told, and what it complains of."""
+
+    reader: Reader
+    writer: Writer
+    errors: Reader
+
+    async def complaint(self) -> str:
+        """Return the gate's words on why the stream ended."""
+        return _text(await self.errors.read(2000))
+
+
 class Link(Protocol):
     """One node's gate."""
 
@@ -30,7 +43,7 @@ class Link(Protocol):
     async def call(self, command: str, data: bytes = b"") -> bytes:
         """Run one verb to its end and return its output; raises LinkError."""
 
-    async def open(self, command: str) -> tuple[Reader, Writer]:
+    async def open(self, command: str) -> Stream:
         """Start a verb that streams; raises LinkError."""
 
     async def close(self) -> None:
@@ -67,7 +80,7 @@ class SSHLink:
             raise LinkError(f"{self.name}: {_text(done.stderr)}")
         return done.stdout if isinstance(done.stdout, bytes) else b""
 
-    async def open(self, command: str) -> tuple[Reader, Writer]:
+    async def open(self, command: str) -> Stream:
         """Start a verb in a session of its own; exec also spares sshd's 40 ms stall."""
         connection = await self._connect()
         try:
@@ -76,7 +89,7 @@ class SSHLink:
             )
         except (OSError, asyncssh.Error) as error:
             raise LinkError(f"{self.name}: the connection was lost: {error}") from None
-        return process.stdout, process.stdin
+        return Stream(process.stdout, process.stdin, process.stderr)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -93,8 +106,10 @@ class SSHLink:
     async def _dial(self) -> asyncssh.SSHClientConnection:
         at = self.address
         where = f"{self.name} ({at.host}, port {at.port})"
-        if not at.key.is_file():
-            raise LinkError(f"{self.name}: no key {at.key}: run `ansible-playbook site.yml` first")
+        provision = f"ansible-playbook -i '{at.known_hosts.parent}' site.yml"
+        for file in (at.key, at.known_hosts):
+            if not file.is_file():
+                raise LinkError(f"{where}: there is no {file}: run `{provision}` first")
         try:
             return await asyncssh.connect(
                 at.host,
@@ -119,12 +134,15 @@ class SSHLink:
         except asyncssh.PermissionDenied:
             raise LinkError(
                 f"{where}: the key {at.key} is not admitted to the account {at.user}: "
-                "run `ansible-playbook site.yml`"
+                f"run `{provision}`"
             ) from None
+        except asyncssh.KeyImportError as error:
+            raise LinkError(f"{where}: the key {at.key} cannot be used: {error}") from None
         except (OSError, asyncssh.Error, TimeoutError) as error:
             raise LinkError(
                 f"{where} does not answer: {error or type(error).__name__}. Is it powered and on "
-                "the network? `ansible -m ping` tells more; --nodes goes on without it"
+                f"the network? `ansible -i '{at.known_hosts.parent}' -m ping {self.name}` tells "
+                "more; --nodes goes on without it"
             ) from None
 
 
@@ -143,20 +161,19 @@ class LocalLink:
         output, errors = await process.communicate(data)
         if process.returncode != 0:
             raise LinkError(f"{self.name}: {_text(errors)}")
-        if command.startswith("submit "):  # on a node the path unit wakes the datasite
+        if command.startswith(("submit ", "cancel ")):  # on a node the path unit wakes the datasite
             datasite = await self._python("fedrnn.datasite", *self._root)
             _, errors = await datasite.communicate()
             if datasite.returncode != 0:
                 raise LinkError(f"{self.name}: the datasite failed: {_text(errors)}")
         return output
 
-    async def open(self, command: str) -> tuple[Reader, Writer]:
+    async def open(self, command: str) -> Stream:
         """Start a verb of the gate that streams."""
         process = await self._start(command)
         self._open.append(process)
-        if process.stdout is None or process.stdin is None:  # pragma: no cover - both are pipes
-            raise LinkError(f"{self.name}: no pipes")
-        return process.stdout, process.stdin
+        assert process.stdout and process.stdin and process.stderr
+        return Stream(process.stdout, process.stdin, process.stderr)
 
     async def close(self) -> None:
         """End the gates that are still open."""

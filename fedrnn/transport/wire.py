@@ -31,6 +31,9 @@ class Reader(Protocol):
     async def readexactly(self, n: int, /) -> bytes:
         """Return `n` bytes or raise IncompleteReadError."""
 
+    async def read(self, n: int = -1, /) -> bytes:
+        """Return what there is, at most `n` bytes; none at the end."""
+
 
 class Writer(Protocol):
     """What is written of a stream."""

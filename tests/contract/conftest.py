@@ -11,6 +11,7 @@ from flwr.app import Message
 from flwr.clientapp import ClientApp
 
 from fedrnn.transport.grid import Loop, NodeGrid
+from fedrnn.transport.link import Stream
 from fedrnn.transport.worker import Worker
 
 
@@ -42,7 +43,7 @@ class SocketLink:
     async def open(self, command: str):
         reader, writer = await asyncio.open_unix_connection(self.path, limit=1 << 20)
         self.writers.append(writer)
-        return reader, writer
+        return Stream(reader, writer, reader)
 
     async def call(self, command: str, data: bytes = b"") -> bytes:
         raise NotImplementedError
@@ -71,7 +72,9 @@ class Federation:
             self.workers.append(worker)
             links[number] = SocketLink(f"pi{number}", path)
         self.links = links
-        self.grid = NodeGrid(self.loop, links, "job-1")
+        self.grid = NodeGrid(self.loop, "job-1")
+        for number, link in links.items():
+            self.grid.attach(number, link)
 
     async def _serve(self, app: ClientApp, path: Path) -> Worker:
         worker = Worker(app)
