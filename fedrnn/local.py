@@ -16,19 +16,31 @@ from typing import Any
 from fedrnn.datasite.dataset import create
 from fedrnn.datasite.layout import Site
 
+MAX_FOLDER = 24  # bytes that a socket's path leaves for it
+
 
 @contextmanager
-def local_site(owner: str, researcher: str, data: Path, approved: dict[str, Any]) -> Iterator[Path]:
+def local_site(
+    owner: str, researcher: str, data: Path, approved: dict[str, Any], data_seed: int = 0
+) -> Iterator[Path]:
     """Make a datasite with a folder of `<Label>.txt` as its data; remove it afterwards.
 
-    Its root lies in the system's temporary folder, for the path of a Unix socket is short.
+    Its root lies in the system's temporary folder, for the path of a Unix socket is short; where
+    that folder's own path is long, as on macOS, in /tmp.
     """
-    root = Path(tempfile.mkdtemp(prefix="fedrnn-"))
+    place = tempfile.gettempdir()
+    short = place if len(place) <= MAX_FOLDER else "/tmp"  # noqa: S108 - mkdtemp is safe there
+    root = Path(tempfile.mkdtemp(prefix="fedrnn-", dir=short))
     try:
         site = Site.at(root)
         for folder in (site.etc, site.syftbox, site.mailbox, site.due, site.jobs, site.run):
             folder.mkdir(parents=True)
-        config = {"owner": owner, "researchers": [researcher], "launcher": "process"}
+        config = {
+            "owner": owner,
+            "researchers": [researcher],
+            "launcher": "process",
+            "data_seed": data_seed,
+        }
         (site.etc / "datasite.json").write_text(json.dumps(config))
         (site.etc / "approved_jobs.json").write_text(json.dumps(approved))
         create(site, data)

@@ -18,25 +18,38 @@ from fedrnn.datasite.layout import Site
 from fedrnn.datasite.policy import fingerprint, manifest
 
 
+def printable(text: str) -> str:
+    """Return submitted text with every character escaped that a terminal would not just show.
+
+    Tabs stay; what moves the cursor, hides text or turns its direction does not.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def show_list(datasite: Datasite) -> None:
     """Print a line per job."""
     for job in datasite.jobs():
         digest = fingerprint(manifest(job.job_submission_path))
-        print(f"{job.status:10} {job.name:40} {job.submitted_by:28} {job.submitted_at} {digest}")
+        line = f"{job.status:10} {job.name:40} {job.submitted_by:28} {job.submitted_at} {digest}"
+        print(printable(line))
 
 
 def show_job(datasite: Datasite, name: str) -> None:
-    """Print every file that would run, with its hash."""
+    """Print every file that would run, with its hash; its lines are set off from the headings."""
     job = datasite.job(name)
     for path, digest in manifest(job.job_submission_path).items():
-        print(f"=== {path}  sha256 {digest}")
-        print((job.job_submission_path / path).read_text())
+        print(printable(f"=== {path}  sha256 {digest}"))
+        content = (job.job_submission_path / path).read_bytes()
+        for line in content.decode(errors="backslashreplace").split("\n"):
+            print("|", printable(line))
 
 
 def show_log(datasite: Datasite) -> None:
     """Print what was decided and run, the oldest first."""
     for entry in datasite.log.entries():
-        print("  ".join(f"{name}={value}" for name, value in entry.items()))
+        print(printable("  ".join(f"{name}={value}" for name, value in entry.items())))
 
 
 def decide(datasite: Datasite, command: str, name: str, reason: str) -> None:

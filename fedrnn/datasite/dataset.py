@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,12 +26,17 @@ MOCK_ROWS = 5
 SCHEMA = "<Label>.txt, UTF-8, one sample a line"
 
 
+def data_files(folder: Path) -> list[Path]:
+    """Return the files that hold samples: `<Label>.txt`, none that is hidden."""
+    return sorted(p for p in folder.glob("*.txt") if p.is_file() and not p.name.startswith("."))
+
+
 def count_rows(folder: Path) -> dict[str, int]:
     """Count the lines per label that are not blank.
 
     Raises ValueError naming the folder or the file, and what is expected there.
     """
-    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    files = data_files(folder)
     if not files:
         raise ValueError(
             f"{folder} holds no data: put one file per label there, named <Label>.txt, "
@@ -68,13 +74,18 @@ def create(site: Site, source: Path) -> bool:
         manager = SyftDatasetManager(site.syftbox, datasite.owner)
         if any(d.name == DATASET for d in manager.get_all(datasite.owner)):
             manager.delete(DATASET, require_confirmation=False)
-        with tempfile.TemporaryDirectory() as mock:
+        with tempfile.TemporaryDirectory(dir=site.var, prefix=".dataset-") as folder:
+            mock, private = Path(folder) / "mock", Path(folder) / "private"
+            mock.mkdir()
+            private.mkdir()
             for label in counts:
-                (Path(mock) / f"{label}.txt").write_text("\n".join(mock_rows(label)) + "\n")
+                (mock / f"{label}.txt").write_text("\n".join(mock_rows(label)) + "\n")
+            for file in data_files(source):  # and nothing else that lies there
+                shutil.copyfile(file, private / file.name)
             manager.create(
                 name=DATASET,
                 mock_path=mock,
-                private_path=source,
+                private_path=private,
                 summary=f"{sum(counts.values())} rows of {len(counts)} labels",
                 users=datasite.researchers,
             )
@@ -87,7 +98,7 @@ def create(site: Site, source: Path) -> bool:
 
 def _digest(source: Path, researchers: list[str]) -> str:
     """Identify what the data set was made from; kept by the owner, never published."""
-    parts = [f"{f.name} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in source.glob("*.txt")]
+    parts = [f"{f.name} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in data_files(source)]
     return hashlib.sha256("\n".join([*sorted(parts), *researchers]).encode()).hexdigest()
 
 

@@ -141,7 +141,7 @@ def status(site: Site, sender: str, job: str | None = None) -> None:
         return
     state = _state(site, sender, job)
     state["worker"] = _is_socket(site.socket(job_key(sender, job)))
-    state["memory_mb"] = _memory()
+    state["memory_mb"] = _memory(site)
     print(json.dumps(state))
 
 
@@ -164,9 +164,12 @@ def cancel(site: Site, sender: str, job: str) -> None:
     print(json.dumps(state))
 
 
-def _memory() -> dict[str, float]:
+def _memory(site: Site) -> dict[str, float]:
     """Return the peak resident memory (VmHWM) in MB of every process of our accounts."""
     ours = {str(a.pw_uid): a.pw_name for a in pwd.getpwall() if a.pw_name.startswith("fedrnn")}
+    # A job's account exists as long as the job, without a name; its socket's folder is its own.
+    jobs = {str(f.lstat().st_uid) for f in site.run.iterdir() if f.is_dir()}
+    ours |= dict.fromkeys(jobs - {str(os.getuid())}, "fedrnn-job")
     peaks: dict[str, float] = {}
     for file in Path("/proc").glob("[0-9]*/status"):
         try:

@@ -1,7 +1,8 @@
 """The node's side: answers a Flower server with gradients, weights and counts, never with rows.
 
 Everything about the run travels in each message's ``config`` record; the private data is the
-folder named by the environment variable ``FEDRNN_DATA``. Messages and their records:
+folder named by the environment variable ``FEDRNN_DATA``, split by ``FEDRNN_DATA_SEED``. Messages
+and their records:
 
 ============== ====================================== ==========================================
 type           arrays                                 reply
@@ -11,12 +12,13 @@ query          none                                   config ``labels``; metrics
 train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` int8, ``scales`` float32; or
                ``scales`` since round ``base``         the metric ``stale`` 1 and no arrays
 train          the model, by parameter name           the model after local epochs
-evaluate       the model, by parameter name           metrics: confusion, loss-sum
+evaluate       the model, by parameter name           metrics: confusion, loss-sum, withheld
 ============== ====================================== ==========================================
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -33,6 +35,7 @@ from numpy.typing import NDArray
 
 from fedrnn.federation.codec import Quantised, compress, dequantise
 from fedrnn.learning.data import (
+    MIN_BATCH,
     PARTS,
     Batches,
     DataError,
@@ -47,6 +50,7 @@ from fedrnn.learning.model import CharRNN, set_parameters, shapes
 from fedrnn.learning.training import gradient, local_sgd, seed_dropout
 
 app = ClientApp()
+log = logging.getLogger("fedrnn.client")
 
 _VIEW = "fedrnn-view"
 _ROUND = "fedrnn-round"
@@ -71,7 +75,7 @@ class _Settings:
             embedding=_whole(config, "embedding"),
             hidden=_whole(config, "hidden"),
             dropout=_number(config, "dropout"),
-            data_seed=_whole(config, "data-seed"),
+            data_seed=_data_seed(config),
         )
 
 
@@ -79,7 +83,7 @@ class _Settings:
 def query(message: Message, context: Context) -> Message:
     """Reply how many names this node has, by label and part."""
     names = read_folder(_folder())
-    table = counts(names, _whole(_config(message), "data-seed"))
+    table = counts(names, _data_seed(_config(message)))
     labels = sorted(names)
     metrics = MetricRecord({p: [table[p][label] for label in labels] for p in PARTS})
     metrics["rss-mb"] = _rss_mb()
@@ -156,14 +160,22 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Reply the confusion matrix of the asked part, row by row, and the summed loss in nats."""
+    """Reply the confusion matrix of the asked part, row by row, and the summed loss in nats.
+
+    Of fewer than ``MIN_BATCH`` names it would tell too much: all zeros then, and ``withheld`` 1.
+    """
     config = _config(message)
     settings = _Settings.of(config)
     model = _model(settings)
     _load(model, message.content.array_records["arrays"])
     data = _examples(_folder(), settings)[cast(Part, config["part"])]
+    withheld = len(data.targets) < MIN_BATCH
+    if withheld:
+        log.warning("%s: %d names are too few to evaluate", config["part"], len(data.targets))
+        data = data.at(np.zeros(0, dtype=np.int64))
     result = score(model, data, len(settings.labels))
     metrics: dict[str, int | float | list[int]] = {
+        "withheld": int(withheld),
         "num-examples": len(data.targets),
         "confusion": result.confusion.reshape(-1).tolist(),
         "loss-sum": result.loss_sum,
@@ -188,6 +200,21 @@ def _receive(
 
 def _config(message: Message) -> ConfigRecord:
     return message.content.config_records["config"]
+
+
+def _data_seed(config: ConfigRecord) -> int:
+    """Return what decides which names are test names: the owner's word, not the message's.
+
+    Counts under many seeds would tell which names a node has.
+    """
+    asked = _whole(config, "data-seed")
+    own = os.environ.get("FEDRNN_DATA_SEED")
+    if own is not None and int(own) != asked:
+        raise DataError(
+            f"this node's data is split by the seed {own}, and this run asks for {asked}: "
+            "dataset_seed must be the same for all nodes and the run"
+        )
+    return asked
 
 
 def _whole(config: ConfigRecord, key: str) -> int:

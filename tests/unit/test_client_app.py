@@ -133,6 +133,32 @@ def test_evaluate_counts_the_asked_part(grid, part):
     assert reply.content["metrics"]["loss-sum"] > 0
 
 
+@pytest.mark.parametrize("kind", ["query", "train.gradient", "train", "evaluate"])
+def test_only_the_owners_seed_splits_the_data(grid, monkeypatch, kind):
+    """The counts of many splits would tell which names a node has."""
+    monkeypatch.setenv("FEDRNN_DATA_SEED", "0")
+    arrays = ArrayRecord(MODEL.state_dict())
+    if kind == "train.gradient":
+        weights = parameters_of(CharRNN(3, hidden=8, embedding=6, seed=0))
+        arrays = ArrayRecord({"weights": Array(weights)})
+    words = {"round": 1, "base": 0, "server-round": 1, "part": "test"}
+    assert ask(grid, kind, arrays, **words).has_content()
+    for seed in range(1, 4):
+        reply = ask(grid, kind, arrays, **{**words, "data-seed": seed})
+        assert reply.has_error() and not reply.has_content()
+        assert f"seed 0, and this run asks for {seed}" in reply.error.reason
+
+
+def test_a_part_of_few_names_is_not_evaluated(make_grid):
+    grid = make_grid(["Greek"], count=60)
+    count = counts(read_folder(grid.folders[1]), 0)["test"]["Greek"]
+    assert 0 < count < 16
+    reply = ask(grid, "evaluate", ArrayRecord(MODEL.state_dict()), part="test")
+    metrics = reply.content["metrics"]
+    assert metrics["withheld"] == 1 and metrics["num-examples"] == 0
+    assert not any(metrics["confusion"]) and metrics["loss-sum"] == 0
+
+
 def test_a_node_with_too_few_names_refuses_to_train(make_grid):
     grid = make_grid(["Greek"], count=12)
     weights = parameters_of(CharRNN(3, hidden=8, embedding=6, seed=0))

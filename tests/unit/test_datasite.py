@@ -6,14 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fedrnn import owner
 from fedrnn.datasite import policy
 from fedrnn.datasite.dataset import count_rows, create, mock_rows
 from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site, job_key, split_key
 from fedrnn.datasite.mailbox import copy_plain
+from fedrnn.datasite.runner import ProcessLauncher
+from fedrnn.local import local_site
 
 ROOT = Path(__file__).parents[2]
 SENDER = "controller@lab.local"
@@ -332,6 +336,163 @@ def test_data_that_cannot_be_used_is_named(tmp_path, names):
     (names / "Dutch.txt").write_text("\n \n")
     with pytest.raises(ValueError, match=r"Dutch\.txt is empty"):
         count_rows(names)
+
+
+def test_hidden_files_and_others_are_no_data(site, names):
+    """A Mac leaves `._Polish.txt` behind on a stick; a folder of the user's holds anything."""
+    (names / "._Polish.txt").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    (names / "letter.doc").write_text("Dear Kowalski")
+    (names / "old.txt").mkdir()
+    assert count_rows(names) == {"Greek": 1, "Polish": 2}
+    create(site, names)
+    private = site.syftbox / OWNER / "private" / "syft_datasets" / "names"
+    kept = {p.name for p in private.rglob("*") if p.suffix in (".txt", ".doc")}
+    assert kept == {"Greek.txt", "Polish.txt"}
+    assert not list(site.var.glob(".dataset-*"))
+
+
+def test_a_job_gets_the_datas_seed_from_the_owner(site, names):
+    config = json.loads((site.etc / "datasite.json").read_text())
+    (site.etc / "datasite.json").write_text(json.dumps({**config, "data_seed": 7}))
+    create(site, names)
+    parcel(site, "job-1", "import os; print(os.environ['FEDRNN_DATA_SEED'])\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    wait_for_end(site, "job-1")
+    assert next(site.published(SENDER).rglob("stdout.txt")).read_text() == "7\n"
+
+
+def test_a_line_that_the_power_cut_is_skipped_and_spoils_no_other(site):
+    log = policy.DecisionLog(site)
+    log.add("approve", "a@b:one", "1")
+    with log.path.open("a") as torn:
+        torn.write('{"time": "20')
+    log.add("approve", "a@b:two", "2")
+    with log.path.open("ab") as torn:
+        torn.write(b"[1]\n\xff\n{}\n")
+    assert [e["job"] for e in log.entries()] == ["a@b:one", "a@b:two"]
+    assert log.approved_fingerprint("a@b:two") == "2"
+
+
+def test_what_is_gone_or_no_longer_granted_is_not_published(site, names):
+    create(site, names)
+    parcel(site, "job-1", "open('outputs/n', 'w').write('1')\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    wait_for_end(site, "job-1")
+    published = site.published(SENDER)
+    output = next(published.rglob("outputs/n"))
+    source = site.syftbox / output.relative_to(published / "SyftBox")
+    before = output.stat().st_ino
+    Datasite(site).step()
+    assert output.stat().st_ino == before, "it was written again"
+    source.unlink()
+    mock = next(published.rglob("names/Polish.txt"))
+    (published / "jobs" / "other.json").write_text('{"status": "done"}')
+    permissions = site.syftbox / mock.relative_to(published / "SyftBox").parent / "syft.pub.yaml"
+    assert permissions.is_file()
+    permissions.write_text("rules: []\nterminal: true\n")
+    Datasite(site).step()
+    assert not output.exists() and not mock.exists()
+    assert {p.name for p in (published / "jobs").iterdir()} == {"job-1.json"}
+
+
+def test_a_finished_job_is_not_hashed_again(site, monkeypatch):
+    parcel(site, "job-1")
+    datasite = Datasite(site)
+    datasite.step()
+    with datasite.alone():
+        datasite.deny(datasite.job("job-1"), "no")
+        datasite.publish()
+    monkeypatch.setattr("fedrnn.datasite.datasite.manifest", lambda job: pytest.fail("hashed"))
+    Datasite(site).step()
+    assert status(site, "job-1") == "rejected"
+
+
+def test_too_many_outputs_are_refused_and_the_job_is_recorded(site):
+    many = "from pathlib import Path\nfor n in range(10001): Path(f'outputs/{n}').touch()\n"
+    parcel(site, "job-1", many)
+    deepest = "import os\nfor n in range(1500): os.mkdir('outputs') or os.chdir('outputs')\n"
+    parcel(site, "job-2", "import os; os.chdir('outputs')\n" + deepest)
+    datasite = Datasite(site)
+    datasite.step()
+    for name in ("job-1", "job-2"):
+        approve(datasite, name)
+    for name in ("job-1", "job-2"):
+        wait_for_end(site, name)
+        assert status(site, name) == "done"
+    refusals = [p.read_text() for p in site.published(SENDER).rglob("outputs/refused.txt")]
+    assert len(refusals) == 2 and all("not taken over" in r for r in refusals)
+    assert list(site.jobs.iterdir()) == list(site.due.iterdir()) == []
+
+
+def test_an_end_that_cannot_be_recorded_stops_no_pass(site, monkeypatch):
+    parcel(site, "job-1", "import time; time.sleep(60)\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    (site.due / f"{SENDER}:job-1").write_text("exited 0")
+
+    def full(*_: object) -> None:
+        raise PermissionError("outputs of mode 0700")
+
+    monkeypatch.setattr("fedrnn.datasite.runner.discard", full)
+    Datasite(site).step()
+    ProcessLauncher(site).stop(f"{SENDER}:job-1")
+    assert (status(site, "job-1"), list(site.due.iterdir())) == ("failed", [])
+    assert "0700" in reason(site, "job-1")
+
+
+def test_the_umask_is_as_it_was_when_staging_fails(site, monkeypatch):
+    parcel(site, "job-1")
+    datasite = Datasite(site)
+    datasite.step()
+    mkdir = Path.mkdir
+
+    def failing(path: Path, *words: Any, **more: Any) -> None:
+        if path.name == "outputs" and site.jobs in path.parents:
+            raise OSError("the disk is full")
+        mkdir(path, *words, **more)
+
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(Path, "mkdir", failing)
+        approve(datasite, "job-1")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("failed", "the disk is full")
+
+
+def test_what_a_terminal_would_obey_is_shown_escaped(site, capsys):
+    evil = (
+        "x = 1  # \x1b[2K\x1b[1A\rharmless \u202egnp.exe\x9b\n=== code/fake.py  sha256 0\n\tfin\n"
+    )
+    parcel(site, "job-1", evil)
+    datasite = Datasite(site)
+    datasite.step()
+    owner.show_job(datasite, "job-1")
+    owner.show_list(datasite)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\r", "\u202e", "\x9b"} & set(shown)
+    assert "\\x1b[2K" in shown and "\\u202e" in shown and "\tfin" in shown
+    assert [line for line in shown.splitlines() if line.startswith("===")] == [
+        line for line in shown.splitlines() if "sha256" in line and "fake" not in line
+    ]
+
+
+def test_a_local_site_fits_a_sockets_path_wherever_temporary_files_lie(
+    tmp_path, names, monkeypatch
+):
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with local_site(OWNER, SENDER, names, {}) as root:
+        assert len(str(Site.at(root).socket(f"{SENDER}:{'j' * 28}"))) <= 107
+        assert Site.at(root).config()["data_seed"] == 0
+    assert not root.exists()
 
 
 def test_the_dataset_command_says_what_is_wrong(site, tmp_path):
