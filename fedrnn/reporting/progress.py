@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -20,6 +21,8 @@ class Display:
         self.rounds = rounds
         self.started = time.monotonic()
         self.accuracy = ""
+        self._members: set[str] = set()
+        self._missing: set[str] = set()
         self._progress = Progress(
             TextColumn("round"),
             MofNCompleteColumn(),
@@ -43,11 +46,12 @@ class Display:
     def say(self, text: str) -> None:
         """Print one line with the seconds since the start."""
         seconds = time.monotonic() - self.started
-        self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {text}", markup=True)
+        self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {escape(text)}")
 
     def nodes(self, members: list[Any]) -> None:
         """Print what the nodes say of their data: counts and made-up samples, no row."""
         table = Table("node", "data set", "rows", "labels", "mock sample", box=None, pad_edge=False)
+        self._members = {member.name for member in members}
         for member in members:
             told = member.described
             labels = ", ".join(told["labels"])
@@ -61,6 +65,7 @@ class Display:
             self.accuracy = f"  accuracy {100 * event['accuracy']:.1f} %"
         if event["event"] != "round":
             return
+        self._tell_who_is_missing(event)
         number = event["round"]
         figures = (
             f"loss {event['loss']:.3f}{self.accuracy}"
@@ -72,6 +77,15 @@ class Display:
             left = (self.rounds - number) * event["seconds"]
             width = len(str(self.rounds))
             self.say(f"round {number:{width}} of {self.rounds}  {figures}  {left:3.0f} s left")
+
+    def _tell_who_is_missing(self, event: dict[str, Any]) -> None:
+        missing = self._members - event["nodes"].keys()
+        for name in sorted(missing - self._missing):
+            why = event["errors"].get(name, "no answer")
+            self.say(f"{name} is left out from round {event['round']} on: {why}")
+        for name in sorted(self._missing - missing):
+            self.say(f"{name} is back in round {event['round']}")
+        self._missing = missing
 
     def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:
         """Print the table at the end."""

@@ -1,0 +1,44 @@
+"""A worker that dies in the middle of a run, without SSH: the run goes on without it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from cluster import ROOT
+
+
+def worker_of(owner: str) -> int:
+    """The process that trains for this owner."""
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            variables = file.read_bytes().split(b"\0")
+            command = (file.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"SYFTBOX_EMAIL={owner}".encode() in variables and b"main.py" in command:
+            return int(file.parent.name)
+    raise LookupError(owner)
+
+
+def test_a_run_goes_on_and_keeps_its_model(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "fedrnn", tmp_path / "fedrnn")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fedrnn.run", "--local", "2", "--rounds", "200"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    seen = ""
+    while "round  40 of" not in seen:
+        line = run.stdout.readline()
+        assert line, seen
+        seen += line
+    os.kill(worker_of("node2@lab.local"), signal.SIGKILL)
+    rest, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, rest
+    summary = json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())
+    assert summary["rounds"] == 200 and summary["accuracy"] is not None
+    assert summary["jobs"] == {"node1": "done", "node2": "failed"}
+    assert "node2" in rest
