@@ -1,10 +1,10 @@
 """The datasite: who may read what, what runs, and what does not."""
 
+import re
 import shlex
+import time
 
 import pytest
-
-JOB_UNIT = "fedrnn-job@controller@lab.local:probe.service"
 
 
 def run_as(host, account, command):
@@ -27,7 +27,13 @@ def test_no_training_code_is_installed(host):
     assert len(found) > 5
 
 
-@pytest.mark.parametrize("account", ["fedrnn", "fedrnn-owner", "fedrnn-job"])
+def run_as_job(host, command):
+    """Runs a shell command with the rights of a job, whose account exists while it runs."""
+    groups = "--reuid=62000 --regid=fedrnn-wire --groups=fedrnn-job"
+    return host.run(f"sudo setpriv {groups} sh -c {shlex.quote(command)}")
+
+
+@pytest.mark.parametrize("account", ["fedrnn", "fedrnn-owner"])
 def test_accounts_have_no_password(host, account):
     assert host.check_output(f"sudo getent shadow {account}").split(":")[1] in ("*", "!*")
 
@@ -54,17 +60,19 @@ def test_nothing_writes_where_it_has_no_business(host):
         ("fedrnn", "/opt/fedrnn/lib/x"), ("fedrnn", "/etc/fedrnn/researchers.keys"),
         ("fedrnn", "/var/lib/fedrnn/published/x"), ("fedrnn", "/var/lib/fedrnn/due/x"),
         ("fedrnn-owner", "/etc/fedrnn/approved_jobs.json"), ("fedrnn-owner", "/opt/fedrnn/lib/x"),
-        ("fedrnn-job", "/var/lib/fedrnn/due/x"), ("fedrnn-job", "/var/lib/fedrnn/mailbox/new/x"),
     ]:  # fmt: skip
         writing = run_as(host, account, f"echo x >> {path}")
         assert writing.rc != 0, (account, path)
+    for path in ("/var/lib/fedrnn/due/x", "/var/lib/fedrnn/mailbox/new/x", "/run/fedrnn/x"):
+        assert run_as_job(host, f"echo x >> {path}").rc != 0, path
 
 
 def test_only_the_datasite_reaches_the_launcher(host):
     connect = 'import socket; socket.socket(socket.AF_UNIX).connect("/run/fedrnn/launch")'
     probe = f"python3 -c '{connect}'"
-    for account in ("nobody", "fedrnn", "fedrnn-job"):
+    for account in ("nobody", "fedrnn"):
         assert "PermissionError" in run_as(host, account, probe).stderr, account
+    assert "PermissionError" in run_as_job(host, probe).stderr
     assert run_as(host, "fedrnn-owner", probe).rc == 0
 
 
@@ -72,34 +80,165 @@ def test_nothing_of_the_datasite_stays_in_memory(host):
     assert host.check_output("systemctl is-active fedrnn-datasite.path") == "active"
     assert host.check_output("systemctl is-active fedrnn-launch.socket") == "active"
     assert host.run("pgrep -u fedrnn-owner").stdout == ""
-    assert host.run("pgrep -u fedrnn-job").stdout == ""
+    assert host.run("pgrep -G fedrnn-wire").stdout == ""
 
 
-def test_the_job_sees_its_data_and_nothing_of_the_datasite(host):
-    """Starts the real unit on a hand-made job, as root can, and reads what it could see."""
-    folder = "/var/lib/fedrnn/jobs/controller@lab.local:probe"
-    script = """
-id -un; ls /var/lib/fedrnn; ls /var/lib/fedrnn/SyftBox/*;
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("", "describe"),
+        ("-c id", "id"),
+        ("-c 'exec /opt/fedrnn/bin/gate; id'", "describe"),
+        ("-c 'exec /opt/fedrnn/bin/gate --sender controller@lab.local'", ""),
+        ("-c 'exec /opt/fedrnn/bin/gate --sender a@b; id'", "describe"),
+        ("-i -c 'exec /opt/fedrnn/bin/gate --sender a@b'", "describe"),
+    ],
+)
+def test_the_gates_account_has_no_shell_even_for_a_key_without_a_forced_command(host, words, asked):
+    shell = host.check_output("getent passwd fedrnn").split(":")[6]
+    given = f"SSH_ORIGINAL_COMMAND={asked}" if asked else ""
+    done = host.run(f"sudo -u fedrnn env {given} {shell} {words}")
+    assert done.rc == 2 and "refused" in done.stderr and done.stdout == ""
+
+
+def test_the_gates_account_serves_a_forced_command_so_the_test_above_can_fail(host):
+    words = "-c 'exec /opt/fedrnn/bin/gate --sender controller@lab.local'"
+    done = host.run(f"sudo -u fedrnn env SSH_ORIGINAL_COMMAND=status /opt/fedrnn/bin/shell {words}")
+    assert done.rc == 0 and done.stdout.startswith("[")
+
+
+class Probe:
+    """A hand-made job under the real unit, started as only root can."""
+
+    def __init__(self, host, name, script):
+        self.host, self.key = host, f"controller@lab.local:{name}"
+        self.unit = f"fedrnn-job@{self.key}.service"
+        self.note = f"/var/lib/fedrnn/due/{self.key}"
+        self.folder = f"/var/lib/fedrnn/jobs/{self.key}"
+        owner = "install -d -o fedrnn-owner -g fedrnn-job"
+        self.sudo(f"{owner} -m 2750 '{self.folder}' '{self.folder}/code'")
+        self.sudo(f"{owner} -m 2770 '{self.folder}/code/outputs'")
+        self.sudo(f"cat > '{self.folder}/run.sh' <<'END'\n{script}\nEND")
+        self.sudo(f"touch '{self.folder}/environment'; chmod 644 '{self.folder}'/*[!e]")
+
+    def sudo(self, command):
+        return self.host.check_output(f"sudo sh -c {shlex.quote(command)}")
+
+    def start(self):
+        self.sudo(f"echo 'start {self.key}' | /opt/fedrnn/bin/launch")
+        self.sudo(f"until systemctl is-active '{self.unit}' || test -e '{self.note}'; do :; done")
+
+    def run(self):
+        self.start()
+        self.sudo(f"timeout 20 sh -c \"until test -e '{self.note}'; do sleep 0.1; done\"")
+
+    def output(self):
+        return self.sudo(f"cat '{self.folder}/stdout.txt'")
+
+    def remove(self):
+        self.sudo(f"systemctl stop '{self.unit}'; rm -rf '{self.folder}' '{self.note}'")
+
+
+@pytest.fixture
+def probe(host):
+    made = []
+    host.check_output("sudo systemctl stop fedrnn-datasite.path")  # it would read their notes
+    yield lambda name, script: made.append(Probe(host, name, script)) or made[-1]
+    for one in made:
+        one.remove()
+    host.check_output("sudo systemctl start fedrnn-datasite.path")
+
+
+def test_the_job_sees_its_data_and_nothing_of_the_datasite(probe):
+    job = probe(
+        "probe",
+        """
+id; ls /var/lib/fedrnn; ls /var/lib/fedrnn/SyftBox/*;
 cat /etc/fedrnn/datasite.json 2>&1; ls /opt/fedrnn/lib 2>&1; ls /home 2>&1;
 cat /var/lib/fedrnn/SyftBox/*/private/*/names/*.txt | wc -l;
 touch /var/lib/fedrnn/SyftBox/x /tmp/ok code/outputs/ok 2>&1;
 cat /proc/self/net/dev; grep Cap /proc/self/status; grep NoNewPrivs /proc/self/status
-"""
-    with host.sudo():
-        host.run_test(
-            f"install -d -o fedrnn-owner -g fedrnn-job -m 2750 '{folder}' '{folder}/code'"
-        )
-        host.run_test(f"install -d -o fedrnn-owner -g fedrnn-job -m 2770 '{folder}/code/outputs'")
-        host.run_test(f"cat > '{folder}/run.sh' <<'END'\n{script}\nEND")
-        host.run_test(f"touch '{folder}/environment'; chmod 644 '{folder}'/*[!e]")
-        host.run(f"systemctl start --wait '{JOB_UNIT}'")
-        out = host.file(f"{folder}/stdout.txt").content_string
-        made = host.run(f"stat -c %U:%G '{folder}/code/outputs/ok'").stdout.strip()
-        host.run_test(f"rm -r '{folder}'")
-    assert out.startswith("fedrnn-job\nSyftBox\ndue\njobs\nprivate\npublic\n"), out
+echo run: $(ls /run/fedrnn)
+""",
+    )
+    job.run()
+    out = job.output()
+    assert 61184 <= int(re.match(r"uid=(\d+)", out)[1]) <= 65519, "no account of its own"
+    assert "(fedrnn-wire)" in out and "(fedrnn-job)" in out
+    assert "\nSyftBox\ndue\njobs\nprivate\npublic\n" in out, out
     assert "Permission denied" in out and "launcher" not in out
-    assert "owner" not in out, "it read datasite.json"
+    assert "owner" not in out.replace("fedrnn-owner", ""), "it read datasite.json"
     assert "cannot touch '/var/lib/fedrnn/SyftBox/x'" in out
     assert "lo:" in out and "eth0:" not in out
     assert "CapEff:\t0000000000000000" in out and "NoNewPrivs:\t1" in out
-    assert made == "fedrnn-job:fedrnn-job"
+    assert out.endswith(f"run: {job.key}"), out
+
+
+def test_no_job_reaches_another(host, probe):
+    first = probe("first", "python3 -c 'import socket as s; t = s.socket(s.AF_UNIX);"
+                  ' t.bind("/run/fedrnn/controller@lab.local:first/worker.sock"); t.listen();'
+                  " input()' < /dev/zero & ipcmk -Q; echo here; exec sleep 60")  # fmt: skip
+    first.start()
+    pid = first.sudo(f"systemctl show -P MainPID '{first.unit}'")
+    second = probe(
+        "second",
+        f"""
+ls /run/fedrnn /var/lib/fedrnn/jobs
+ls /run/fedrnn/{first.key} {first.folder} /proc/{pid} 2>&1
+kill -9 {pid} 2>&1; ipcs -q | grep -c 0x
+id -u
+""",
+    )
+    second.run()
+    out = second.output()
+    uid = host.check_output(f"stat -c %u /proc/{pid}")
+    assert out.startswith(f"/run/fedrnn:\n{second.key}\n\n/var/lib/fedrnn/jobs:\n{second.key}\n")
+    assert out.count("No such file or directory") == 3, out
+    assert "kill: (" in out and ("not permitted" in out or "No such process" in out)
+    assert out.split()[-2:][0] == "0", "it sees the other's message queues"
+    assert out.split()[-1] != uid
+    assert host.run(f"systemctl is-active '{first.unit}'").stdout.strip() == "active"
+
+
+def test_a_job_has_bounds(host, probe):
+    job = probe("bounds", "for n in $(seq 100); do sleep 20 & done; sleep 20")
+    job.start()
+    time.sleep(2)
+    assert host.check_output(f"systemctl show -P RuntimeMaxUSec '{job.unit}'") == "1d"
+    assert int(host.check_output("pgrep -c -G fedrnn-wire")) <= 64
+
+
+def test_the_datasite_stops_a_job_with_all_that_it_started(host, probe):
+    job = probe("stopped", "sleep 60 & sleep 60")
+    job.start()
+    say = (
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/fedrnn/launch');"
+        f"s.sendall(b'stop {job.key}\\n'); print(s.makefile().read())"
+    )
+    done = run_as(host, "fedrnn-owner", f"python3 -c {shlex.quote(say)}")
+    assert done.stdout.strip() == "done", done.stderr
+    assert host.run("pgrep -G fedrnn-wire").stdout == ""
+    assert job.sudo(f"cat '{job.note}'").split() == ["killed", "TERM"]
+
+
+def test_outputs_that_the_job_has_locked_are_the_datasites(host, probe):
+    job = probe(
+        "locked",
+        "cd code/outputs; mkdir -p a/b; echo 1 > a/b/c; ln -s /etc/fedrnn/datasite.json link;"
+        " ln -s /etc d; chmod 0 a/b/c a/b a",
+    )
+    before = host.check_output("stat -c '%a %U' /etc /etc/fedrnn/datasite.json")
+    job.run()
+    reading = run_as(host, "fedrnn-owner", f"cat '{job.folder}/code/outputs/a/b/c'")
+    assert reading.stdout == "1\n", reading.stderr
+    assert run_as(host, "fedrnn-owner", f"rm -r '{job.folder}/code/outputs/a'").rc == 0
+    assert host.check_output("stat -c '%a %U' /etc /etc/fedrnn/datasite.json") == before
+
+
+def test_nothing_is_imported_from_the_current_folder(host):
+    host.run_test("rm -rf /tmp/here; mkdir -p /tmp/here; echo 'print(666)' > /tmp/here/json.py")
+    done = host.run("cd /tmp/here && sudo fedrnn-owner log")
+    assert done.rc == 0 and "666" not in done.stdout
+    units = host.check_output("systemctl cat fedrnn-datasite.service")
+    assert "python -P -m" in units
+    host.run_test("rm -r /tmp/here")
