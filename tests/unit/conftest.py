@@ -1,11 +1,15 @@
-"""Small nodes for the tests of the federation."""
+"""Small nodes for the tests of the federation, and a datasite of this account."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from inprocess import InProcessGrid
+from sites import OWNER, SENDER
+
+from fedrnn.datasite.layout import Site
 
 ENDINGS = {"Finnish": "nen", "Greek": "dis", "Polish": "ski", "Georgian": "vili"}
 
@@ -36,3 +40,23 @@ def make_grid(tmp_path: Path) -> Callable[..., InProcessGrid]:
         return InProcessGrid(folders)
 
     return make
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    site = Site.at(tmp_path / "site")
+    for folder in (site.etc, site.syftbox, site.mailbox, site.due, site.jobs, site.run):
+        folder.mkdir(parents=True)
+    config = {"owner": OWNER, "researchers": [SENDER], "launcher": "process"}
+    (site.etc / "datasite.json").write_text(json.dumps(config))
+    (site.etc / "approved_jobs.json").write_text("{}")
+    return site
+
+
+@pytest.fixture
+def names(tmp_path) -> Path:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    (folder / "Polish.txt").write_text("Kowalski\nNowak\n\n")
+    (folder / "Greek.txt").write_text("Papadopoulos\n")
+    return folder

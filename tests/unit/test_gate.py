@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
+from fedrnn.datasite.layout import SENDER as SENDER_RULE
 from fedrnn.datasite.layout import Site
 
 ROOT = Path(__file__).parents[2]
@@ -261,3 +264,17 @@ def test_attach_talks_to_nobody_but_the_account_that_the_folder_is_for(site, lis
     os.chown(site.socket(f"{SENDER}:job-1").parent, 12345, -1)
     done = gate(site, "attach job-1")
     assert done.returncode == 2 and b"another account" in done.stderr
+
+
+def test_the_role_admits_the_senders_that_the_gate_takes_and_plain_keys_alone():
+    """What sshd reads has one line per key: options or a second line would be another login."""
+    patterns = yaml.safe_load((ROOT / "roles" / "pysyft" / "vars" / "main.yml").read_text())
+    assert patterns["pysyft_sender"] == SENDER_RULE.pattern
+    plain = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ+/w=="
+    for key in (plain, f"{plain} me@home, my key", plain.replace("ssh-ed", "sk-ssh-ed")):
+        assert re.match(patterns["pysyft_key"], key)
+    for key in (
+        f"{plain}\n{plain}", f"{plain} me\n{plain}", f"restrict {plain}", f'command="sh" {plain}',
+        f"# {plain}", "", "ssh-ed25519", plain.replace(" ", "\t"), "-----BEGIN", f"{plain}\n",
+    ):  # fmt: skip
+        assert not re.match(patterns["pysyft_key"], key), key

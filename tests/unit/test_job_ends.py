@@ -1,0 +1,159 @@
+"""How jobs of a datasite start and end: by themselves, by a power cut, by their sender."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from sites import OWNER, SENDER, approve, parcel, reason, status, wait_for_end
+
+from fedrnn.datasite.dataset import create
+from fedrnn.datasite.datasite import Datasite
+from fedrnn.datasite.layout import Site
+from fedrnn.datasite.runner import ProcessLauncher
+
+ROOT = Path(__file__).parents[2]
+
+
+def cancel(site: Site, name: str) -> None:
+    (site.mailbox / f"{SENDER}:{name}.cancel").touch()
+    Datasite(site).step()
+
+
+def test_a_waiting_job_is_cancelled(site):
+    parcel(site, "job-1")
+    cancel(site, "job-1")
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "cancelled by its sender")
+    assert list(site.mailbox.iterdir()) == []
+
+
+def test_a_running_job_is_cancelled_with_all_its_processes(site):
+    parcel(site, "job-1", run="sleep 60 & echo $! > code/outputs/pid; echo so far; wait\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    pid = site.jobs / f"{SENDER}:job-1" / "code" / "outputs" / "pid"
+    until = time.monotonic() + 10
+    while not (pid.is_file() and pid.read_text().strip()) and time.monotonic() < until:
+        time.sleep(0.05)
+    child = int(pid.read_text())
+    cancel(site, "job-1")
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("failed", "cancelled by its sender")
+    time.sleep(0.2)
+    running = Path(f"/proc/{child}/stat")
+    assert not running.exists() or running.read_text().split()[2] == "Z"
+    assert list(site.jobs.iterdir()) == list(site.due.iterdir()) == []
+    assert next(site.published(SENDER).rglob("stdout.txt")).read_text() == "so far\n"
+
+
+def test_a_job_that_has_ended_stays_as_it_is(site):
+    parcel(site, "job-1")
+    datasite = Datasite(site)
+    datasite.step()
+    with datasite.alone():
+        datasite.deny(datasite.job("job-1"), "no")
+    cancel(site, "job-1")
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "no")
+
+
+def test_a_note_without_a_job_is_nothing(site):
+    cancel(site, "job-1")
+    (site.mailbox / "junk.cancel").mkdir()
+    Datasite(site).step()
+    assert list(site.mailbox.iterdir()) == []
+
+
+def test_an_approved_job_runs_and_its_outputs_are_published(site, names):
+    create(site, names)
+    main = "import os, pathlib\npathlib.Path('outputs/n').write_text(os.environ['FEDRNN_DATA'])\n"
+    parcel(site, "job-1", main)
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    wait_for_end(site, "job-1")
+    assert status(site, "job-1") == "done"
+    box = site.published(SENDER) / "SyftBox" / OWNER
+    output = next(box.rglob("outputs/n")).read_text()
+    assert output == str(site.syftbox / OWNER / "private" / "syft_datasets" / "names")
+    events = [entry["event"] for entry in Datasite(site).log.entries()]
+    assert events == ["approve", "start", "end"]
+
+
+def test_a_failing_job_says_so(site):
+    parcel(site, "job-1", "raise SystemExit('no such thing')\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    wait_for_end(site, "job-1")
+    published = json.loads((site.published(SENDER) / "jobs" / "job-1.json").read_text())
+    assert published["status"] == "failed"
+    assert published["return_code"] == 1
+    assert "no such thing" in published["stderr"]
+
+
+def test_a_job_that_vanished_with_the_power_has_failed(site):
+    parcel(site, "job-1", "import time; time.sleep(60)\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    pid = int((site.jobs / f"{SENDER}:job-1" / "pid").read_text())
+    os.killpg(pid, 9)
+    os.waitpid(pid, 0)
+    Datasite(site).step()
+    assert status(site, "job-1") == "failed"
+
+
+def test_too_many_outputs_are_refused_and_the_job_is_recorded(site):
+    many = "from pathlib import Path\nfor n in range(10001): Path(f'outputs/{n}').touch()\n"
+    parcel(site, "job-1", many)
+    deepest = "import os\nfor n in range(1500): os.mkdir('outputs') or os.chdir('outputs')\n"
+    parcel(site, "job-2", "import os; os.chdir('outputs')\n" + deepest)
+    datasite = Datasite(site)
+    datasite.step()
+    for name in ("job-1", "job-2"):
+        approve(datasite, name)
+    for name in ("job-1", "job-2"):
+        wait_for_end(site, name)
+        assert status(site, name) == "done"
+    refusals = [p.read_text() for p in site.published(SENDER).rglob("outputs/refused.txt")]
+    assert len(refusals) == 2 and all("not taken over" in r for r in refusals)
+    assert list(site.jobs.iterdir()) == list(site.due.iterdir()) == []
+
+
+def test_an_end_that_cannot_be_recorded_stops_no_pass(site, monkeypatch):
+    parcel(site, "job-1", "import time; time.sleep(60)\n")
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    (site.due / f"{SENDER}:job-1").write_text("exited 0")
+
+    def full(*_: object) -> None:
+        raise PermissionError("outputs of mode 0700")
+
+    monkeypatch.setattr("fedrnn.datasite.runner.discard", full)
+    Datasite(site).step()
+    ProcessLauncher(site).stop(f"{SENDER}:job-1")
+    assert (status(site, "job-1"), list(site.due.iterdir())) == ("failed", [])
+    assert "0700" in reason(site, "job-1")
+
+
+def test_the_umask_is_as_it_was_when_staging_fails(site, monkeypatch):
+    parcel(site, "job-1")
+    datasite = Datasite(site)
+    datasite.step()
+    mkdir = Path.mkdir
+
+    def failing(path: Path, *words: Any, **more: Any) -> None:
+        if path.name == "outputs" and site.jobs in path.parents:
+            raise OSError("the disk is full")
+        mkdir(path, *words, **more)
+
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(Path, "mkdir", failing)
+        approve(datasite, "job-1")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert (status(site, "job-1"), reason(site, "job-1")) == ("failed", "the disk is full")
