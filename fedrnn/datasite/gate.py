@@ -16,6 +16,7 @@ Standard library only, so that it starts in milliseconds; no PySyft, no third-pa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -86,7 +87,10 @@ def _check_quota(site: Site, sender: str) -> None:
     waiting = [p for p in site.mailbox.glob(f"{sender}:*") if p.suffix != CANCEL]
     if len(states) + len(waiting) >= MAX_OPEN:
         raise Refused(f"{MAX_OPEN} of your jobs have not ended: wait, or cancel some")
-    size = sum(p.lstat().st_size for p in site.mailbox.rglob("*"))
+    size = 0
+    for path in site.mailbox.rglob("*"):
+        with contextlib.suppress(OSError):  # the datasite may just have taken it
+            size += path.lstat().st_size
     if size > MAX_MAILBOX:
         raise Refused("the mailbox is full: does the datasite run? Try again later")
 
