@@ -20,7 +20,11 @@ pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
 # torch alone first: only the CPU build, from wherever pip's own find-links has it or else from
 # PyTorch's index, which would slow down every other package if it were asked for them too.
 "${pip[@]}" --no-deps --no-index "$torch" 2> /dev/null ||
-  "${pip[@]}" --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch"
+  "${pip[@]}" --no-deps --index-url https://download.pytorch.org/whl/cpu "$torch" || {
+  echo "Neither PyTorch's index nor pip's find-links has $torch for this Python. Without a way to" \
+    "download.pytorch.org, fetch the wheel elsewhere and name its folder: PIP_FIND_LINKS=FOLDER make venv" >&2
+  exit 1
+}
 echo "▶ .venv/bin/pip install -r requirements.txt"
 "${pip[@]}" -r requirements.txt
 cp requirements.txt .venv/requirements.txt
