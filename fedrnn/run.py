@@ -105,7 +105,8 @@ def local_links(count: int, config: RunConfig) -> Iterator[Links]:
         for number, share in enumerate(shares, start=1):
             name = f"node{number}"
             owner = f"{name}@lab.local"
-            root = stack.enter_context(local_site(owner, RESEARCHER, share, approved))
+            site = local_site(owner, RESEARCHER, share, approved, config.data_seed)
+            root = stack.enter_context(site)
             links[name] = (LocalLink(name, root, RESEARCHER), owner)
         yield links
 
