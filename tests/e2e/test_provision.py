@@ -71,14 +71,13 @@ def test_a_wheel_with_a_flipped_bit_is_named_and_fetched_again(lab: Lab) -> None
     assert wheel.read_bytes() == whole
 
 
-def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -> None:
-    site = "/opt/fedrnn/venv/lib/python3*/site-packages"
-    assert lab.ssh("pi3", f"sudo sh -c 'rm -r {site}/numpy-*.dist-info'").returncode == 0
+def kill_when(said: str, *arguments: str, after: float = 0) -> str:
+    """Runs the cluster's playbook on pi3 and kills it when it has said so; gives what it said."""
     log = ROOT / ".cache" / "test-logs" / "killed.log"
     program = Path(sys.executable).with_name("ansible-playbook")
     with log.open("w") as output:
         running = subprocess.Popen(
-            [program, CLUSTER, "--tags", "wheelhouse", "--limit", "pi3"],
+            [program, CLUSTER, "--limit", "pi3", *arguments],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -86,19 +85,57 @@ def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -
             start_new_session=True,
         )
         deadline = time.monotonic() + 180
-        while "Every package of the lock is installed" not in log.read_text():
+        while said not in log.read_text():
             assert running.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        time.sleep(1)
+        time.sleep(after)
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
-    assert "numpy is missing" in log.read_text()
+    return log.read_text()
+
+
+def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -> None:
+    site = "/opt/fedrnn/venv/lib/python3*/site-packages"
+    assert lab.ssh("pi3", f"sudo sh -c 'rm -r {site}/numpy-*.dist-info'").returncode == 0
+    said = kill_when("Every package of the lock is installed", "--tags", "wheelhouse", after=1)
+    assert "numpy is missing" in said
 
     run = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch"))
     assert run.changed["pi3"] > 0 and run.changed["pi1"] <= 1  # pi1 packs the tar file
     assert lab.ssh("pi3", "ls /opt/fedrnn/wheels").returncode != 0
     again = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch"))
     assert set(again.changed.values()) == {0}
+
+
+WITHOUT_DATASITE = """
+systemctl disable --now fedrnn-datasite.path fedrnn-launch.socket fedrnn-datasite.service
+rm -r /usr/local/lib/systemd/system/fedrnn-* /etc/fedrnn /etc/tmpfiles.d/fedrnn.conf
+rm -r /etc/sysusers.d/fedrnn.conf /etc/ssh/sshd_config.d/50-fedrnn.conf /opt/fedrnn/.applied
+rm -r /var/lib/fedrnn /run/fedrnn
+for account in fedrnn fedrnn-owner fedrnn-job; do userdel $account; done; groupdel fedrnn-wire
+systemctl daemon-reload; systemctl reload ssh
+"""
+
+
+def test_a_datasite_that_was_killed_in_the_making_is_finished_by_the_next_run(lab: Lab) -> None:
+    """Killed before its accounts exist, in the middle of them, and before it has its data."""
+    undone = lab.ssh("pi3", f"sudo sh -c '{WITHOUT_DATASITE}'; getent passwd fedrnn")
+    assert undone.stdout == "", undone
+    points = {
+        "TASK [pysyft : What differs from node to node is in place]": "test -d /var/lib/fedrnn",
+        "TASK [pysyft : Accounts, folders, units": "test -e /etc/fedrnn/datasite.json",
+        "TASK [dataset : The node has its share]": "ls /var/lib/fedrnn/published/*",
+    }
+    for said, comes_later in points.items():
+        kill_when(said, "--tags", "pysyft,dataset", after=0.2)
+        assert lab.ssh("pi3", f"sudo sh -c '{comes_later}'").returncode != 0, said
+
+    must(ansible_playbook(CLUSTER, "--limit", "pi3"))
+    assert set(must(ansible_playbook(CLUSTER, "--limit", "pi3")).changed.values()) == {0}
+    looked_at = [sys.executable, "-m", "pytest", "-q", "tests/roles", "-k", "pi3"]
+    looks = [*looked_at, "--inventory", INVENTORY]
+    done = subprocess.run(looks, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
 
 
 def test_packages_that_were_left_half_configured_are_configured(lab: Lab) -> None:
