@@ -112,7 +112,7 @@ systemctl disable --now fedrnn-datasite.path fedrnn-launch.socket fedrnn-datasit
 rm -r /usr/local/lib/systemd/system/fedrnn-* /etc/fedrnn /etc/tmpfiles.d/fedrnn.conf
 rm -r /etc/sysusers.d/fedrnn.conf /etc/ssh/sshd_config.d/50-fedrnn.conf /opt/fedrnn/.applied
 rm -r /var/lib/fedrnn /run/fedrnn
-for account in fedrnn fedrnn-owner fedrnn-job; do userdel $account; done; groupdel fedrnn-wire
+for name in fedrnn fedrnn-owner fedrnn-job fedrnn-wire; do userdel $name; groupdel $name; done
 systemctl daemon-reload; systemctl reload ssh
 """
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import statistics
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
 import pytest
 from cluster import INVENTORY, ROOT, Lab, ansible_playbook, must
+
+from fedrnn.learning.data import PARTS, examples, read_folder
 
 NODES = ("pi1", "pi2", "pi3")
 RESIDENT = """
@@ -41,6 +47,13 @@ def run(*words: str) -> dict:
     done = python("fedrnn.run", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((ROOT / "runs" / "latest" / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_leftovers(lab: Lab) -> None:
+    """Workers of an interrupted test live for minutes, and would be counted as this module's."""
+    for node in NODES:
+        lab.ssh(node, "sudo systemctl stop 'fedrnn-job@*'")
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +95,56 @@ def test_nothing_runs_on_a_node_after_training(lab: Lab, trained: dict) -> None:
         assert left.stdout.split() == ["launch"], left.stdout
 
 
-def test_no_name_of_the_test_part_is_trained_on(lab: Lab) -> None:
-    from fedrnn.learning.data import part
-    from fedrnn.learning.embedded import share
+def test_no_name_of_the_test_part_is_trained_on(lab: Lab, trained: dict, tmp_path: Path) -> None:
+    """By what lies on the nodes, read over SSH, and what the workers said of it in the run."""
+    events = (ROOT / "runs" / "latest" / "metrics.jsonl").read_text().splitlines()
+    (said,) = (e for e in map(json.loads, events) if e["event"] == "nodes")
+    seen: dict[str, set[tuple[int, ...]]] = {part: set() for part in PARTS}
+    for node in NODES:
+        private = "/var/lib/fedrnn/SyftBox/*/private/*/names"
+        packed = lab.ssh(node, f"sudo sh -c 'tar -C {private} -c . | base64'").stdout
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
+            tar.extractall(tmp_path / node, filter="data")
+        names = read_folder(tmp_path / node)
+        assert sorted(names) == said["nodes"][node]["labels"]
+        for part, rows in examples(names, said["labels"], 0).items():
+            assert len(rows.targets) == said["nodes"][node][part], (node, part)
+            seen[part] |= {tuple(i for i in row if i) for row in rows.ids.tolist()}
+    assert len(seen["test"]) > 1000
+    assert not seen["train"] & (seen["test"] | seen["validation"])
 
-    shares = share("language", 3, 0)
-    names = [{name for names in labels.values() for name in names} for labels in shares]
-    on_node = lab.ssh("pi1", "sudo sh -c 'cat /var/lib/fedrnn/SyftBox/*/private/*/names/*.txt'")
-    assert set(on_node.stdout.split("\n")) - {""} == names[0]
-    tested = {n for held in names for n in held if part(n, 0) == "test"}
-    trained_on = {n for held in names for n in held if part(n, 0) == "train"}
-    assert len(tested) > 1000 and not tested & trained_on
+
+def test_no_other_account_opens_a_worker_s_socket(lab: Lab) -> None:
+    training = subprocess.Popen(
+        [sys.executable, "-m", "fedrnn.run", "--rounds", "4000", "--nodes", "pi1"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        for line in training.stdout:
+            if " of 4000" in line:
+                break
+        find = "sudo find /run/fedrnn -mindepth 2 -type s"
+        (socket,) = lab.ssh("pi1", find).stdout.splitlines()
+        connect = f'import socket; socket.socket(socket.AF_UNIX).connect("{socket}")'
+        for account in ("pi", "nobody"):
+            tried = lab.ssh("pi1", f"sudo -u {account} python3 -c '{connect}'")
+            assert "PermissionError" in tried.stderr, (account, tried)
+        # The gate's account may, or else the refusals would mean nothing.
+        assert lab.ssh("pi1", f"sudo -u fedrnn python3 -c '{connect}'").returncode == 0
+    finally:
+        training.send_signal(2)
+        training.communicate(timeout=60)
+
+
+def test_a_round_without_compute_takes_no_60_ms(lab: Lab) -> None:
+    from bench import wire
+
+    loop = wire.Loop()
+    echo = wire.Ours(wire.read_inventory(INVENTORY), loop)
+    try:
+        assert statistics.median(wire.timed(echo.round)) <= 60
+    finally:
+        echo.grid.close()
 
 
 def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:
@@ -170,7 +222,7 @@ def ssh_as(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["ssh", "-F", os.devnull, "-i", key, "-p", str(lab.port("pi1")), "-o", "BatchMode=yes",
-         "-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={INVENTORY / 'known_hosts'}",
+         "-o", "IdentitiesOnly=yes", "-o", f'UserKnownHostsFile="{INVENTORY}/known_hosts"',
          *(options or []), f"{account}@127.0.0.1", *words],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
     )  # fmt: skip
