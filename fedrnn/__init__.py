@@ -8,7 +8,13 @@ with fedrnn.connect() as nodes:
     nodes["pi1"].wait("count-1").output_paths
 """
 
+import os
 from typing import Any
+
+# Flower reports to its maker and looks for updates unless told otherwise. It reads this when it is
+# imported, so it stands in the one file that comes before any import of Flower.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 
 def connect(*arguments: Any, **options: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +21,6 @@ from fedrnn.learning.checkpoint import ModelConfig, save
 from fedrnn.learning.data import PARTS, Part
 from fedrnn.learning.evaluation import accuracy, macro_recall
 from fedrnn.learning.model import parameters_of, shapes
-
-# Flower reports to its maker and looks for updates unless told otherwise.
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 Event = dict[str, Any]
 Observe = Callable[[Event], None]
