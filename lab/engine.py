@@ -79,12 +79,23 @@ def runtime() -> str:
     return "crun" if shutil.which("crun") else Path(need("runc", "crun")).name
 
 
+def session() -> Path | None:
+    """The folder of this account's systemd session, None where su, sudo -u or cron started us."""
+    folder = Path(f"/run/user/{os.getuid()}")
+    return folder if os.access(folder / "bus", os.R_OK | os.W_OK) else None
+
+
 def cgroup_manager() -> str:
     """`systemd` where podman can ask one for a scope, else `cgroupfs`."""
     if not cgroup2() or not Path("/run/systemd/system").exists():
         return "cgroupfs"
-    bus = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")) / "bus"
-    return "systemd" if os.getuid() == 0 or bus.exists() else "cgroupfs"
+    return "systemd" if os.getuid() == 0 or session() else "cgroupfs"
+
+
+def own_cgroup() -> Path:
+    """The control group of this process, on cgroup v2."""
+    told = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    return Path(f"/sys/fs/cgroup/{told.strip().rpartition('::')[2]}")
 
 
 def memory_limit_works() -> bool:
@@ -175,6 +186,11 @@ def podman_command() -> list[str]:
     """The argument list that starts podman for the lab, to be followed by its subcommand."""
     podman = need("podman", "podman")
     environment = ["env", f"CONTAINERS_CONF={write_configuration()}"]
+    if is_rootless() and (folder := session()):  # su keeps the variables of who was there before
+        environment += [
+            f"XDG_RUNTIME_DIR={folder}",
+            f"DBUS_SESSION_BUS_ADDRESS=unix:path={folder}/bus",
+        ]
     options = ["--runtime", runtime(), "--cgroup-manager", cgroup_manager()]
     return [*privileges(), *environment, podman, *options]
 
@@ -184,18 +200,27 @@ def check_machine() -> None:
     need("mmdebstrap", "mmdebstrap")
     if not any(shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin") for tool in ("iptables", "nft")):
         need("iptables", "iptables")
-    user = pwd.getpwuid(os.getuid()).pw_name
+    if is_rootless():
+        check_account(pwd.getpwuid(os.getuid()).pw_name)
+
+
+def check_account(user: str) -> None:
+    """Raises LabError where this account, which is not root, cannot run a node of its own."""
     for name in ("/etc/subuid", "/etc/subgid"):
         file = Path(name)
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        if os.getuid() and not any(
-            line.startswith((f"{user}:", f"{os.getuid()}:")) for line in lines
-        ):
+        if not any(line.startswith((f"{user}:", f"{os.getuid()}:")) for line in lines):
             raise LabError(
                 f"{name} gives {user} no range of ids, which containers of an ordinary user need."
                 f" `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
                 " adds one, if nobody else has that range."
             )
+    if cgroup_manager() == "cgroupfs" and not os.access(own_cgroup(), os.W_OK):
+        raise LabError(
+            f"{user} has no systemd session here, and without one podman cannot give a node the"
+            " control group that the node's systemd needs. su, sudo -u and cron start none: log in"
+            f" over SSH or at the console, or run `sudo loginctl enable-linger {user}` once."
+        )
 
 
 def describe() -> dict[str, object]:
