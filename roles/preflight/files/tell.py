@@ -14,6 +14,14 @@ for name in ("memory.max", "memory/memory.limit_in_bytes"):
     with suppress(OSError, ValueError):
         limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
 pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+# Without this controller nobody's memory can be limited: cgroup v2, then v1.
+cgroup = Path("/sys/fs/cgroup")
+controllers = cgroup / "cgroup.controllers"
+limited = (
+    "memory" in controllers.read_text().split()
+    if controllers.exists()
+    else (cgroup / "memory").exists()
+)
 disk = os.statvfs("/opt")
 dpkg = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True)
 
@@ -23,6 +31,7 @@ print(
             "architecture": dpkg.stdout.strip(),
             "python": "{}.{}".format(*sys.version_info),
             "memory_mib": min([pages, *limits]) // 2**20,
+            "memory_limits": limited,
             "disk_mib": disk.f_bavail * disk.f_frsize // 2**20,
             "atomics": "atomics" in Path("/proc/cpuinfo").read_text().split(),
             "clock": time.time(),
