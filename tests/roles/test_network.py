@@ -1,5 +1,6 @@
 """What listens on a node, and what a virtual one can reach."""
 
+import re
 import shlex
 
 import pytest
@@ -20,6 +21,18 @@ def test_only_ssh_listens(host: Host) -> None:
     listening = [line.split()[3] for line in host.check_output("ss -ltnH").splitlines()]
     outside = {a for a in listening if not a.startswith(("127.", "[::1]"))}
     assert {address.rpartition(":")[2] for address in outside} == {"22"}
+
+
+def test_no_datagram_is_waited_for(host: Host, variables: dict) -> None:
+    # A Pi's address, clock and name come from these programs of Raspberry Pi OS, not from ours.
+    system = {"avahi-daemon", "NetworkManager", "dhcpcd", "dhclient", "systemd-network",
+              "systemd-timesyn", "systemd-resolve", "chronyd", "ntpd"}  # fmt: skip
+    waiting = host.check_output("sudo ss -lunpH")
+    outside = [
+        line for line in waiting.splitlines() if not line.split()[3].startswith(("127.", "[::1]"))
+    ]
+    programs = {name for line in outside for name in re.findall(r'\(\("([^"]+)"', line) or [line]}
+    assert programs <= (set() if variables["in_lab"] else system)
 
 
 def test_a_virtual_node_has_no_way_out(host: Host, variables: dict) -> None:
