@@ -130,18 +130,13 @@ def test_without_podman_the_error_names_the_package(tmp_path: Path) -> None:
 
 
 def test_two_clones_live_side_by_side(nodes: Lab, tmp_path: Path) -> None:
+    """The other's node is bare, its .cache empty: `--check` passes and tells what it would do."""
     clone = tmp_path / "another clone"
-    for name in ("lab/tasks", "playbooks", "inventory/lab/group_vars", ".cache/lab"):
-        (clone / name).mkdir(parents=True)
-    tracked = [
-        "ansible.cfg",
-        "inventory/lab/group_vars/*",
-        "playbooks/lab_*.yml",
-        "lab/*",
-        "lab/tasks/*",
-    ]
-    for file in (file for pattern in tracked for file in ROOT.glob(pattern) if file.is_file()):
-        shutil.copy2(file, clone / file.relative_to(ROOT))
+    for name in ("lab", "playbooks", "roles", "fedrnn", "inventory/lab/group_vars"):
+        shutil.copytree(ROOT / name, clone / name)
+    for name in ("ansible.cfg", "site.yml"):
+        shutil.copy2(ROOT / name, clone / name)
+    (clone / ".cache/lab").mkdir(parents=True)
     for name in ("tar", "sources"):
         image = Path(nodes.engine[name])
         (clone / ".cache/lab" / image.name).symlink_to(image)
@@ -153,6 +148,9 @@ def test_two_clones_live_side_by_side(nodes: Lab, tmp_path: Path) -> None:
         assert other.engine["label"] != nodes.engine["label"]
         assert other.port("pi1") != nodes.port("pi1")
         assert other.ssh("pi1", "hostname").stdout == "pi1\n"
+        checked = must(ansible_playbook("--check", "site.yml", cwd=clone))
+        assert checked.changed["pi1"] > 5
+        assert other.ssh("pi1", "ls /opt").stdout == ""
     finally:
         down = subprocess.run(
             [sys.executable, clone / "lab/down.py"], capture_output=True, text=True, check=False
