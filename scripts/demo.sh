@@ -1,13 +1,9 @@
 #!/bin/bash
 # demo.sh: from nothing to a prediction. Every command shown can be typed by hand afterwards.
 set -euo pipefail
-step_count=4
-. "$(dirname "$0")/steps.sh"
+. "$(dirname "$0")/steps.sh" 4
 
-title "What the controller needs: system packages and .venv"
-run scripts/system.sh
-run scripts/venv.sh
-export PATH="$PWD/.venv/bin:$PATH"
+controller
 
 title "Three nodes, built by Ansible"
 run ansible-playbook site.yml

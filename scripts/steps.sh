@@ -1,5 +1,7 @@
-# Sourced by demo.sh and test.sh: numbered steps, each announced by the command that it runs.
+# `. steps.sh COUNT`, by demo.sh and test.sh: numbered steps, each announced by the command that it
+# runs.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+step_count=$1
 step_number=0
 step_started=$SECONDS
 
@@ -25,4 +27,12 @@ run() {
       "$*" "$status" "$step_number" "$step_count" "$SECONDS" >&2
     exit "$status"
   }
+}
+
+# controller: the first step of both.
+controller() {
+  title "What the controller needs: system packages and .venv"
+  run scripts/system.sh
+  run scripts/venv.sh
+  export PATH="$PWD/.venv/bin:$PATH"
 }

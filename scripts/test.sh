@@ -1,13 +1,9 @@
 #!/bin/bash
 # test.sh: everything that must hold, cheapest first.
 set -euo pipefail
-step_count=5
-. "$(dirname "$0")/steps.sh"
+. "$(dirname "$0")/steps.sh" 5
 
-title "What the controller needs: system packages and .venv"
-run scripts/system.sh
-run scripts/venv.sh
-export PATH="$PWD/.venv/bin:$PATH"
+controller
 
 title "Lint and types"
 run scripts/lint.sh
