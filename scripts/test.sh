@@ -12,7 +12,7 @@ title "Units and contracts, no node"
 run pytest -q tests/unit tests/contract
 
 title "The cluster: site.yml, its second run, training, and what goes wrong"
-run pytest -q tests/e2e
+run pytest --verbose --durations=8 tests/e2e
 
 title "What the nodes are, looked at over SSH"
 run pytest -q tests/roles --inventory inventory/lab
