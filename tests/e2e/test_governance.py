@@ -48,44 +48,45 @@ def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> str
     return seen
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def empty_allow_list(lab: Lab) -> Iterator[None]:
     must(ansible_playbook("-e", '{"pysyft_approved_jobs": []}', "--tags", "pysyft", "site.yml"))
     yield
     must(ansible_playbook("--tags", "pysyft", "site.yml"))
 
 
-def test_with_an_empty_allow_list_no_worker_exists_until_the_owners_approve(
-    lab: Lab, empty_allow_list: None
-) -> None:
-    waiting = start("--rounds", "2")
-    seen = read_until(waiting, "fedrnn-owner approve", times=6)
-    job = next(word for word in seen.split() if word.startswith("train-"))
-    time.sleep(2)
-    for node in NODES:
-        assert lab.ssh(node, WORKERS).stdout == ""
-        assert f"pending    {job}" in lab.ssh(node, LIST).stdout
-    for node in NODES:
-        shown = lab.ssh(node, f"sudo fedrnn-owner show {job}").stdout
-        assert "=== run.sh" in shown and "def train_gradient" in shown
-        approved = lab.ssh(node, f"sudo fedrnn-owner approve {job}")
-        assert "running" in approved.stdout, approved
-    rest, _ = waiting.communicate(timeout=180)
-    assert waiting.returncode == 0, rest
-    for node in NODES:
-        assert f"done       {job}" in lab.ssh(node, LIST).stdout
-        log = lab.ssh(node, "sudo fedrnn-owner log").stdout
-        assert f"event=approve  job=controller@lab.local:{job}" in log and "method=manual" in log
+@pytest.mark.usefixtures("empty_allow_list")
+class TestEmptyAllowList:
+    def test_no_worker_exists_until_the_owners_approve(self, lab: Lab) -> None:
+        waiting = start("--rounds", "2")
+        seen = read_until(waiting, "fedrnn-owner approve", times=6)
+        job = next(word for word in seen.split() if word.startswith("train-"))
+        time.sleep(2)
+        for node in NODES:
+            assert lab.ssh(node, WORKERS).stdout == ""
+            assert f"pending    {job}" in lab.ssh(node, LIST).stdout
+        for node in NODES:
+            shown = lab.ssh(node, f"sudo fedrnn-owner show {job}").stdout
+            assert "=== run.sh" in shown and "def train_gradient" in shown
+            approved = lab.ssh(node, f"sudo fedrnn-owner approve {job}")
+            assert "running" in approved.stdout, approved
+        rest, _ = waiting.communicate(timeout=180)
+        assert waiting.returncode == 0, rest
+        for node in NODES:
+            assert f"done       {job}" in lab.ssh(node, LIST).stdout
+            log = lab.ssh(node, "sudo fedrnn-owner log").stdout
+            assert (
+                f"event=approve  job=controller@lab.local:{job}" in log and "method=manual" in log
+            )
 
-
-def test_an_owner_who_denies_ends_the_run_with_his_reason(lab: Lab, empty_allow_list: None) -> None:
-    waiting = start("--rounds", "2", "--nodes", "pi1")
-    seen = read_until(waiting, "fedrnn-owner approve")
-    job = next(word for word in seen.split() if word.startswith("train-"))
-    lab.ssh("pi1", f"sudo fedrnn-owner deny {job} --reason 'not on a Sunday'")
-    rest, _ = waiting.communicate(timeout=60)
-    assert waiting.returncode == 1 and "pi1: the job is rejected: not on a Sunday" in rest
-    assert lab.ssh("pi1", WORKERS).stdout == ""
+    def test_an_owner_who_denies_ends_the_run_with_his_reason(self, lab: Lab) -> None:
+        waiting = start("--rounds", "2", "--nodes", "pi1")
+        seen = read_until(waiting, "fedrnn-owner approve")
+        job = next(word for word in seen.split() if word.startswith("train-"))
+        lab.ssh("pi1", f"sudo fedrnn-owner deny {job} --reason 'not on a Sunday'")
+        rest, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == 1 and "pi1: the job is rejected: not on a Sunday" in rest
+        assert lab.ssh("pi1", WORKERS).stdout == ""
 
 
 def test_with_the_datasite_masked_nothing_starts(lab: Lab) -> None:
