@@ -38,7 +38,7 @@ def test_node_has_no_way_out_and_says_so_at_once(nodes: Lab, node: str) -> None:
 
 def test_nodes_reach_each_other(nodes: Lab) -> None:
     address = nodes.ssh("pi2", "hostname -I").stdout.split()[0]
-    assert nodes.ssh("pi1", f"ping -c1 -W2 {address}").returncode == 0
+    assert nodes.ssh("pi1", f"ping -c5 -i0.3 -W2 {address}").returncode == 0
 
 
 def test_ssh_is_published_on_loopback_alone(nodes: Lab) -> None:
