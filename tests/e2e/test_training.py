@@ -158,8 +158,7 @@ def test_a_round_without_compute_takes_no_60_ms(lab: Lab) -> None:
 
 def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:
     first, again = (run("--rounds", "12", "--seed", "5")["model_sha256"] for _ in range(2))
-    assert first == again
-    assert first != run("--rounds", "12", "--seed", "6")["model_sha256"]
+    assert first == again  # and another seed another one: test_local.py
 
 
 def test_two_nodes_can_be_chosen_and_averaged(lab: Lab) -> None:
