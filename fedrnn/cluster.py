@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from fedrnn.datasite.layout import FINAL
 from fedrnn.datasite.researcher import NodeClient, training_code
 from fedrnn.inventory import Inventory, Node
 from fedrnn.transport.grid import Loop, NodeGrid
@@ -22,7 +23,6 @@ Say = Callable[[str], None]
 POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
 END_SECONDS = 20.0
-ENDED = ("done", "failed", "rejected", "refused")
 AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 
@@ -142,7 +142,7 @@ class Cluster:
                 raise ClusterError(str(error)) from None
             return
         state = member.state
-        if state["status"] in ENDED:
+        if state["status"] in FINAL:
             reason = state.get("reason") or f"return code {state.get('return_code')}"
             errors = f"\n{state['stderr']}" if state.get("stderr") else ""
             raise ClusterError(f"{member.name}: the job is {state['status']}: {reason}{errors}")
@@ -219,7 +219,7 @@ class Cluster:
 
 
 def _is_busy(state: dict[str, Any] | None) -> bool:
-    return state is not None and state["status"] not in ENDED
+    return state is not None and state["status"] not in FINAL
 
 
 def _word(state: dict[str, Any] | None) -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,9 +58,3 @@ def _wait_for_jobs(root: Path) -> None:
             os.killpg(pid, 9)
         except ProcessLookupError:
             continue
-
-
-__all__ = ["local_site"]
-
-if __name__ == "__main__":
-    sys.exit("this module is used by `python -m fedrnn.run --local N`")

@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import Any
 
 from fedrnn.cluster import ssh_links
+from fedrnn.datasite.layout import FINAL
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import DEFAULT, read_inventory
 from fedrnn.transport.grid import Loop
-
-ENDED = ("done", "failed", "rejected")
 
 
 class NotebookNode:
@@ -47,7 +46,7 @@ class NotebookNode:
     def wait(self, job_name: str, seconds: float = 60.0) -> Any:
         """Wait until a job has ended and return it with its outputs; raises TimeoutError."""
         until = time.monotonic() + seconds
-        while (state := self.status(job_name))["status"] not in ENDED:
+        while (state := self.status(job_name))["status"] not in FINAL:
             if time.monotonic() > until:
                 raise TimeoutError(f"job {job_name!r} is {state['status']} after {seconds:.0f} s")
             time.sleep(0.3)

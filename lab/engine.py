@@ -173,7 +173,7 @@ def run_dir() -> Path:
     """
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     if not base or not os.access(base, os.W_OK) or " " in base or len(base) > 40:
-        base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"  # noqa: S108
+        base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"  # noqa: S108 - a private folder is made there
     path = Path(base) / f"fedrnn-{os.getuid()}-{lab_id()}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()

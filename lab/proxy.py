@@ -81,7 +81,7 @@ class Proxy(ThreadingUnixStreamServer):
     def _download(self, request: Request, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        with urlopen(request, timeout=100) as reply, part.open("wb") as file:  # noqa: S310
+        with urlopen(request, timeout=100) as reply, part.open("wb") as file:  # noqa: S310 - http only
             while block := reply.read(1 << 16):
                 file.write(block)
             length, modified = reply.headers["Content-Length"], reply.headers["Last-Modified"]

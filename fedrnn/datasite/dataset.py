@@ -56,8 +56,7 @@ def count_rows(folder: Path) -> dict[str, int]:
 
 def mock_rows(label: str) -> list[str]:
     """Make up samples from nothing but the label, the same on every node."""
-    # S311: made-up names are no secret.
-    dice = random.Random(label)  # noqa: S311
+    dice = random.Random(label)  # noqa: S311 - made-up names are no secret
     syllables = ["ba", "ko", "li", "mun", "ner", "sa", "tor", "vi", "zel", "dra"]
     return ["".join(dice.choices(syllables, k=dice.randint(2, 3))) for _ in range(MOCK_ROWS)]
 

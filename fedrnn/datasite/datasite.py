@@ -199,10 +199,14 @@ def quiet() -> Iterator[None]:
 
 
 def software() -> dict[str, Any]:
-    """Return what this node is: system, kernel, Python and every installed package."""
+    """Return what this machine is: system, kernel, Python and every installed package."""
     packages = {d.name: _version(d) for d in importlib.metadata.distributions()}
+    try:
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        system = "unknown"
     return {
-        "os": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
+        "os": system,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "python": platform.python_version(),

@@ -93,8 +93,8 @@ class NodeClient:
         (job / "run.sh").write_text(RUN.format(entrypoint=metadata.entrypoint))
         try:
             await self.gate.call(f"submit {name}", pack(job))
-        except Exception:
-            shutil.rmtree(job)  # the name stays free for another try
+        except Exception:  # whatever went wrong, the name stays free for another try
+            shutil.rmtree(job)
             raise
         return job
 

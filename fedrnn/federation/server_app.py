@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -155,7 +155,7 @@ class _Run:
             if reply.has_content():
                 metrics = reply.content.metric_records["metrics"]
                 confusion += np.array(metrics["confusion"], dtype=np.int64).reshape(size, size)
-                loss += float(metrics["loss-sum"])  # type: ignore[arg-type]
+                loss += float(cast(float, metrics["loss-sum"]))
         examples = int(confusion.sum())
         self.observe(
             {

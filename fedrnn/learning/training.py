@@ -27,7 +27,7 @@ def gradient(
     for value in model.parameters():
         value.grad = None
     loss = nn.functional.cross_entropy(model(ids, lengths), targets)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # as torch ships it
     parts = [v.grad if v.grad is not None else torch.zeros_like(v) for v in model.parameters()]
     return flatten(parts), float(loss.detach())
 

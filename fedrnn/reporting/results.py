@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 from datetime import datetime
-from importlib.metadata import distributions
 from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from fedrnn.config import RunConfig
+from fedrnn.datasite.datasite import software
 from fedrnn.federation.server_app import Outcome
 from fedrnn.inventory import CHECKOUT
 from fedrnn.learning.checkpoint import save
@@ -103,23 +102,12 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def controller_software() -> dict[str, Any]:
-    """Return what the controller is: commit of the checkout, system, Python, packages."""
+    """Return what the controller is: commit of the checkout, and what a node tells of itself."""
     return {
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": _git("status", "--porcelain").splitlines(),
-        "os": _system(),
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "packages": dict(sorted((d.name, d.version) for d in distributions())),
+        **software(),
     }
-
-
-def _system() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
-    except OSError:
-        return "unknown"
 
 
 def _git(*words: str) -> str:
