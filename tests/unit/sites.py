@@ -31,6 +31,15 @@ def approve(datasite: Datasite, name: str) -> None:
         datasite.publish()
 
 
+def start(site: Site, main: str) -> Datasite:
+    """Lay `job-1` into the mailbox, let the datasite take it in, and approve it."""
+    parcel(site, "job-1", main)
+    datasite = Datasite(site)
+    datasite.step()
+    approve(datasite, "job-1")
+    return datasite
+
+
 def status(site: Site, name: str) -> str:
     return json.loads((site.published(SENDER) / "jobs" / f"{name}.json").read_text())["status"]
 

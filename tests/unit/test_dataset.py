@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sites import OWNER, SENDER, approve, parcel, status, wait_for_end
+from sites import OWNER, SENDER, parcel, start, status, wait_for_end
 
 from fedrnn.datasite import policy
 from fedrnn.datasite.dataset import count_rows, create, mock_rows
@@ -77,10 +77,7 @@ def test_a_job_gets_the_datas_seed_from_the_owner(site, names):
     config = json.loads((site.etc / "datasite.json").read_text())
     (site.etc / "datasite.json").write_text(json.dumps({**config, "data_seed": 7}))
     create(site, names)
-    parcel(site, "job-1", "import os; print(os.environ['FEDRNN_DATA_SEED'])\n")
-    datasite = Datasite(site)
-    datasite.step()
-    approve(datasite, "job-1")
+    start(site, "import os; print(os.environ['FEDRNN_DATA_SEED'])\n")
     wait_for_end(site, "job-1")
     assert next(site.published(SENDER).rglob("stdout.txt")).read_text() == "7\n"
 
@@ -99,10 +96,7 @@ def test_a_line_that_the_power_cut_is_skipped_and_spoils_no_other(site):
 
 def test_what_is_gone_or_no_longer_granted_is_not_published(site, names):
     create(site, names)
-    parcel(site, "job-1", "open('outputs/n', 'w').write('1')\n")
-    datasite = Datasite(site)
-    datasite.step()
-    approve(datasite, "job-1")
+    start(site, "open('outputs/n', 'w').write('1')\n")
     wait_for_end(site, "job-1")
     published = site.published(SENDER)
     output = next(published.rglob("outputs/n"))

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sites import OWNER, SENDER, approve, parcel, reason, status, wait_for_end
+from sites import OWNER, SENDER, approve, parcel, reason, start, status, wait_for_end
 
 from fedrnn.datasite.dataset import create
 from fedrnn.datasite.datasite import Datasite
@@ -67,10 +67,7 @@ def test_a_note_without_a_job_is_nothing(site):
 def test_an_approved_job_runs_and_its_outputs_are_published(site, names):
     create(site, names)
     main = "import os, pathlib\npathlib.Path('outputs/n').write_text(os.environ['FEDRNN_DATA'])\n"
-    parcel(site, "job-1", main)
-    datasite = Datasite(site)
-    datasite.step()
-    approve(datasite, "job-1")
+    start(site, main)
     wait_for_end(site, "job-1")
     assert status(site, "job-1") == "done"
     box = site.published(SENDER) / "SyftBox" / OWNER
@@ -81,10 +78,7 @@ def test_an_approved_job_runs_and_its_outputs_are_published(site, names):
 
 
 def test_a_failing_job_says_so(site):
-    parcel(site, "job-1", "raise SystemExit('no such thing')\n")
-    datasite = Datasite(site)
-    datasite.step()
-    approve(datasite, "job-1")
+    start(site, "raise SystemExit('no such thing')\n")
     wait_for_end(site, "job-1")
     published = json.loads((site.published(SENDER) / "jobs" / "job-1.json").read_text())
     assert published["status"] == "failed"
@@ -93,10 +87,7 @@ def test_a_failing_job_says_so(site):
 
 
 def test_a_job_that_vanished_with_the_power_has_failed(site):
-    parcel(site, "job-1", "import time; time.sleep(60)\n")
-    datasite = Datasite(site)
-    datasite.step()
-    approve(datasite, "job-1")
+    start(site, "import time; time.sleep(60)\n")
     pid = int((site.jobs / f"{SENDER}:job-1" / "pid").read_text())
     os.killpg(pid, 9)
     os.waitpid(pid, 0)
@@ -122,10 +113,7 @@ def test_too_many_outputs_are_refused_and_the_job_is_recorded(site):
 
 
 def test_an_end_that_cannot_be_recorded_stops_no_pass(site, monkeypatch):
-    parcel(site, "job-1", "import time; time.sleep(60)\n")
-    datasite = Datasite(site)
-    datasite.step()
-    approve(datasite, "job-1")
+    start(site, "import time; time.sleep(60)\n")
     (site.due / f"{SENDER}:job-1").write_text("exited 0")
 
     def full(*_: object) -> None:
