@@ -39,9 +39,11 @@ def local_site(
             "researchers": [researcher],
             "launcher": "process",
             "data_seed": data_seed,
+            "idle_seconds": 900,
         }
         (site.etc / "datasite.json").write_text(json.dumps(config))
         (site.etc / "approved_jobs.json").write_text(json.dumps(approved))
+        (site.etc / "approved_jobs.json").chmod(0o600)  # whatever the umask: it decides what runs
         create(site, data)
         yield root
     finally:

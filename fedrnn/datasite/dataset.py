@@ -21,6 +21,7 @@ from syft_datasets.dataset_manager import SyftDatasetManager
 
 from fedrnn.datasite.datasite import Datasite, quiet
 from fedrnn.datasite.layout import DATASET, DESCRIPTION, Site, dataset_folder
+from fedrnn.datasite.publish import place
 
 MOCK_ROWS = 5
 SCHEMA = "<Label>.txt, UTF-8, one sample a line"
@@ -70,6 +71,7 @@ def create(site: Site, source: Path) -> bool:
     if stamp.is_file() and stamp.read_text() == digest:
         return False
     with datasite.alone(), quiet():
+        stamp.unlink(missing_ok=True)  # until all is done: the power may go in between
         manager = SyftDatasetManager(site.syftbox, datasite.owner)
         if any(d.name == DATASET for d in manager.get_all(datasite.owner)):
             manager.delete(DATASET, require_confirmation=False)
@@ -89,9 +91,9 @@ def create(site: Site, source: Path) -> bool:
                 users=datasite.researchers,
             )
         _open_to_jobs(site, datasite.owner)
-        description.write_text(json.dumps(_describe(counts)))
+        place(json.dumps(_describe(counts)).encode(), description)
         datasite.publish()
-    stamp.write_text(digest)
+    place(digest.encode(), stamp)
     return True
 
 

@@ -24,13 +24,16 @@ from typing import Any
 from syft_job import JobClient, JobInfo, SyftJobConfig
 from syft_perms import SyftPermContext
 
+from fedrnn.datasite.archive import Archive
 from fedrnn.datasite.layout import CANCEL, DESCRIPTION, FINAL, Site, job_key
-from fedrnn.datasite.mailbox import contents, receive, remove
-from fedrnn.datasite.policy import DecisionLog, fingerprint, is_allowed, manifest
+from fedrnn.datasite.mailbox import contents, damaged, discard, receive, remove
+from fedrnn.datasite.policy import DecisionLog, PolicyError, allow_list, fingerprint, manifest
 from fedrnn.datasite.publish import mirror, place, publish_refusals, publish_states
 from fedrnn.datasite.runner import Launcher, ProcessLauncher, Runner, SystemdLauncher
+from fedrnn.datasite.storage import Storage
 
 CANCELLED = "cancelled by its sender"
+TORN = "its files were damaged on this node, as by a power cut: submit it again, by another name"
 LAUNCHERS: dict[str, Callable[[Site], Launcher]] = {
     "systemd": SystemdLauncher,
     "process": ProcessLauncher,
@@ -45,29 +48,46 @@ class Datasite:
         self.site, self.owner = site, config["owner"]
         self.researchers: list[str] = config["researchers"]
         self.log = DecisionLog(site)
+        self.notice = ""  # what keeps every job waiting, in words for its sender
         with quiet():
-            self._config = SyftJobConfig(
+            jobs = SyftJobConfig(
                 syftbox_folder=site.syftbox, current_user_email=self.owner, has_do_role=True
             )
-            self.client = JobClient.from_config(self._config)
-            self.runner = Runner(site, self._config, LAUNCHERS[config["launcher"]](site))
+            self.storage = Storage(jobs, self.log)
+            self.client = self._client(jobs, self.storage)
+            self.runner = Runner(site, jobs, self.storage, LAUNCHERS[config["launcher"]](site))
+            self.archive = Archive(site, self.storage, self.log)
+            inboxes = jobs.get_all_submissions_dir(self.owner)
             for researcher in self.researchers:
-                self.client.setup_ds_job_folder_as_do(researcher)
+                if not (inboxes / researcher).is_dir():  # it is slow, and done once
+                    self.client.setup_ds_job_folder_as_do(researcher)
+
+    @staticmethod
+    def _client(config: SyftJobConfig, storage: Storage) -> JobClient:
+        client = JobClient.from_config(config)
+        client.manager = storage
+        return client
 
     def jobs(self) -> list[JobInfo]:
-        """Return all jobs, the newest first."""
+        """Return the jobs that have not ended, the newest first."""
         with quiet():
             return list(self.client.jobs)
+
+    def ended(self) -> list[JobInfo]:
+        """Return the jobs that have ended, the newest first, as long as they are kept."""
+        with quiet():
+            return list(self._client(self.archive.config, self.archive.storage).jobs)
 
     def job(self, name: str) -> JobInfo:
         """Return the job of this name, or of `SENDER:NAME` where two senders chose the same.
 
         Raises LookupError with what there is.
         """
-        found = [j for j in self.jobs() if name in (j.name, job_key(j.submitted_by, j.name))]
+        jobs = [*self.jobs(), *self.ended()]
+        found = [j for j in jobs if name in (j.name, job_key(j.submitted_by, j.name))]
         if len(found) == 1:
             return found[0]
-        known = ", ".join(job_key(j.submitted_by, j.name) for j in self.jobs()) or "none"
+        known = ", ".join(job_key(j.submitted_by, j.name) for j in jobs) or "none"
         raise LookupError(f"{len(found)} jobs are called {name!r}; this datasite has: {known}")
 
     def step(self) -> None:
@@ -75,66 +95,105 @@ class Datasite:
         with self.alone():
             parcels, notes = contents(self.site)
             try:
-                refused = receive(self.site, self._config, parcels)
-                for name, reason in refused.items():
-                    print(f"refused {name!r}: {reason}", flush=True)
-                publish_refusals(self.site, self.researchers, refused)
-                self.runner.finish_ended()
+                self._refuse(receive(self.site, self.storage, parcels))
+                self._drop_damaged()
+                self.runner.settle()
                 for note in notes:
                     self._cancel(note.name.removesuffix(CANCEL))
                 self._approve_allowed()
-                self.start_approved()
-                self.publish()
+                self.start_next()
             finally:
                 # Last, so that its sender finds a job in the mailbox or published, at any time.
                 remove(self.site, [*parcels, *notes])
 
+    def _refuse(self, refused: dict[str, str]) -> None:
+        for name, reason in refused.items():
+            print(f"refused {name!r}: {reason}"[:1000], flush=True)
+        publish_refusals(self.site, self.researchers, refused)
+
+    def _drop_damaged(self) -> None:
+        """Take jobs away that nobody can read any more, before anything else meets them."""
+        for key, folder in damaged(self.storage).items():
+            self.log.add("refuse", key, "", reason=TORN)
+            discard(folder, self.site.var)
+            self._refuse({key: TORN})
+
     def _approve_allowed(self) -> None:
+        try:
+            allowed = allow_list(self.site).keys() - self.log.revoked()
+        except PolicyError as error:
+            allowed, self.notice = set(), str(error)
+            print(error, flush=True)
         for job in self.jobs():
             if job.status != "pending":
                 continue
             try:
-                if is_allowed(self.site, job.job_submission_path):
+                if fingerprint(manifest(job.job_submission_path)) in allowed:
                     self.approve(job, "every file is on the operator's allow-list", "auto")
             except Exception as error:
-                with quiet():
-                    job.reject(f"it cannot be checked: {error}")
+                self.deny(job, f"it cannot be checked: {error}")
 
     def _cancel(self, key: str) -> None:
         """End the job of this key as its sender wishes; one that has ended stays as it is."""
         for job in self.jobs():
             if job_key(job.submitted_by, job.name) == key:
                 try:
-                    if job.status == "pending":
-                        self.deny(job, CANCELLED)
-                    elif job.status not in FINAL:
-                        with quiet():
-                            self.runner.cancel(job._ref, CANCELLED)
+                    self.deny(job, CANCELLED, by=job.submitted_by)
                 except Exception as error:
                     print(f"{key} cannot be cancelled: {error}", flush=True)
 
-    def approve(self, job: JobInfo, reason: str, method: str = "manual") -> None:
-        """Approve exactly the files that the job has now."""
-        self._decide("approve", job, reason, method)
+    def approve(self, job: JobInfo, reason: str, method: str = "manual", by: str = "") -> None:
+        """Approve exactly the files that the job has now. Raises ValueError unless it waits."""
+        if job.status != "pending":
+            raise ValueError(f"job {job.name!r} is {job.status}, there is nothing to approve")
+        self._note("approve", job, reason=reason, method=method, by=by)
         with quiet():
             job.approve(reason, approval_method=method)
 
-    def deny(self, job: JobInfo, reason: str) -> None:
-        """Refuse a job; its sender reads the reason."""
-        self._decide("deny", job, reason, "manual")
-        with quiet():
-            job.reject(reason)
+    def deny(self, job: JobInfo, reason: str, by: str = "") -> None:
+        """Refuse a job that waits, end one that runs; its sender reads the reason.
 
-    def _decide(self, event: str, job: JobInfo, reason: str, method: str) -> None:
-        if job.status != "pending":
-            raise ValueError(f"job {job.name!r} is {job.status}, there is nothing to decide")
-        key, files = job_key(job.submitted_by, job.name), manifest(job.job_submission_path)
-        self.log.add(event, key, fingerprint(files), reason=reason, method=method)
+        Raises ValueError when it has ended.
+        """
+        if job.status in FINAL:
+            raise ValueError(f"job {job.name!r} is {job.status}, there is nothing to deny")
+        if job.status == "pending":
+            self._note("deny", job, reason=reason, by=by)
+            with quiet():
+                job.reject(reason)
+        else:
+            self._note("cancel", job, reason=reason, by=by)
+            with quiet():
+                self.runner.end(job._ref, reason)
 
-    def start_approved(self) -> None:
-        """Let PySyft's runner start every approved job as its own unit."""
+    def revoke(self, digest: str, reason: str, by: str = "") -> list[JobInfo]:
+        """Let no job of this fingerprint run until the owner approves one by hand.
+
+        Ends the jobs of it that run or are to run; returns them.
+        """
+        self.log.add("revoke", "", digest, reason=reason, by=by)
+        ended = []
+        for job in self.jobs():
+            key = job_key(job.submitted_by, job.name)
+            if job.status != "pending" and self.log.approved_fingerprint(key) == digest:
+                self.deny(job, reason, by)
+                ended.append(job)
+        return ended
+
+    def _note(self, event: str, job: JobInfo, **more: str) -> None:
+        try:
+            digest = fingerprint(manifest(job.job_submission_path))
+        except OSError:  # it is denied for just that
+            digest = ""
+        key = job_key(job.submitted_by, job.name)
+        self.log.add(event, key, digest, **{k: v for k, v in more.items() if v})
+
+    def start_next(self) -> None:
+        """Let PySyft's runner start the job whose turn it is, tell the senders, and tidy up."""
         with quiet():
-            self.runner.process_approved_jobs(stream_output=False)
+            self.runner.start_next()
+        self.publish()
+        self.archive.take_ended()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -151,11 +210,11 @@ class Datasite:
         jobs, described = self.jobs(), self.described()
         for researcher in self.researchers:
             folder = self.site.published(researcher)
-            mirror(
-                home, folder / "SyftBox" / self.owner, partial(_may_read, permissions, researcher)
-            )
-            mine = {j.name: j for j in jobs if j.submitted_by == researcher}
-            publish_states(folder / "jobs", mine, self.state)
+            mine = [job for job in jobs if job.submitted_by == researcher]
+            may_read = partial(_may_read, permissions, researcher)
+            for top in (home / "public", *(job.job_review_path for job in mine)):
+                mirror(home, top, folder / "SyftBox" / self.owner, may_read)
+            publish_states(folder / "jobs", {job.name: job for job in mine}, self.state)
             if described:
                 place(json.dumps(described).encode(), folder / "describe.json")
 
@@ -164,31 +223,31 @@ class Datasite:
         path = self.site.syftbox / DESCRIPTION
         if not path.is_file():
             return None
-        return {**json.loads(path.read_text()), "owner": self.owner, "node": software()}
+        told = json.loads(path.read_text())
+        return {**told, "owner": self.owner, "node": software(), "running": self.running()}
+
+    def running(self) -> dict[str, str] | None:
+        """Return `job`, `sender` and `since` of the job that holds this node, None for none."""
+        for ref in self.runner.running():
+            started = self.log.last(job_key(ref.ds_email, ref.job_name)) or {"time": "unknown"}
+            return {"job": ref.job_name, "sender": ref.ds_email, "since": started["time"]}
+        return None
 
     def state(self, job: JobInfo) -> dict[str, Any]:
         """Return what a sender is told about a job, in plain values."""
         return {
             "job": job.name,
             "status": job.status,
-            "reason": job.review_reason,
+            "reason": job.review_reason or (self.notice if job.status == "pending" else None),
+            "approval": job.approval_method,
             "return_code": job._state.return_code,
             "sha256": fingerprint(manifest(job.job_submission_path)),
-            "stderr": _tail(job.job_review_path / "stderr.txt"),
+            "held_by": self.running() if job.status == "approved" else None,
         }
 
 
 def _may_read(permissions: SyftPermContext, researcher: str, relative: Path) -> bool:
-    """Leave out what is nobody else's, whatever the permission files say."""
-    inbox = relative.parts[:3] == ("app_data", "job", "inbox")
-    private = relative.parts[0] == "private"
-    if inbox or private:
-        return False
     return bool(permissions.open(relative).has_read_access(researcher))
-
-
-def _tail(path: Path, size: int = 2000) -> str:
-    return path.read_text(errors="replace")[-size:] if path.is_file() else ""
 
 
 @contextlib.contextmanager

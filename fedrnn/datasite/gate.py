@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
+import fcntl
 import io
 import json
 import os
@@ -27,8 +29,9 @@ import shlex
 import shutil
 import stat
 import sys
+import syslog
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,8 @@ from fedrnn.datasite.layout import CANCEL, FINAL, MAX_BYTES, Site, job_key
 
 MAX_FILES = 500
 MAX_OPEN = 20  # jobs of one sender that have not ended
-MAX_MAILBOX = 64 << 20  # bytes of all senders that the datasite has not yet read
+MAX_WAITING = 32 << 20  # bytes of one sender that the datasite has not yet read
+MAX_NOTE = 400  # characters of a refusal in the node's journal
 # At most eight folders deep, and every name safe on any terminal and in any encoding.
 MEMBER = re.compile(r"run\.sh|config\.yaml|code(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,8}")
 
@@ -59,40 +63,52 @@ def describe(site: Site, sender: str) -> None:
 def submit(site: Site, sender: str, job: str) -> None:
     """Put a job from standard input into the mailbox: all of it, or nothing."""
     key = job_key(sender, job)
-    if (site.mailbox / key).exists() or _state_file(site, sender, job).exists():
-        raise Refused(f"job {job!r} exists already: choose another name")
-    _check_quota(site, sender)
     files = _read_job(sys.stdin.buffer.read(MAX_BYTES + 1))
     parcel = site.mailbox.parent / f".{secrets.token_hex(8)}"
     os.umask(0o007)  # the datasite, by group, takes the parcel apart
-    try:
-        for name, content in files.items():
-            target = parcel / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        (parcel / "code").mkdir(exist_ok=True)
-        if (site.mailbox / key).exists():
+    with _alone(site):
+        if (site.mailbox / key).exists() or _state_file(site, sender, job).exists():
             raise Refused(f"job {job!r} exists already: choose another name")
-        parcel.rename(site.mailbox / key)
-    except OSError as error:
-        raise Refused(f"the job cannot be laid down as files: {error.strerror}") from None
-    finally:
-        shutil.rmtree(parcel, ignore_errors=True)
+        _check_quota(site, sender, sum(map(len, files.values())))
+        try:
+            for name, content in files.items():
+                target = parcel / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            parcel.rename(site.mailbox / key)
+        except OSError as error:
+            full = ": its owner must make room" if error.errno == errno.ENOSPC else ""
+            raise Refused(f"this node cannot take the job: {error.strerror}{full}") from None
+        finally:
+            shutil.rmtree(parcel, ignore_errors=True)
     print(json.dumps({"job": job, "status": "sent"}))
 
 
-def _check_quota(site: Site, sender: str) -> None:
-    """Refuse another job of a sender who has many that have not ended, or of a full mailbox."""
-    states = [s for s in _states(site, sender) if s.get("status") not in FINAL]
+@contextlib.contextmanager
+def _alone(site: Site) -> Iterator[None]:
+    """Hold the mailbox while a quota is looked at and used, against a sender's other sessions."""
+    mailbox = os.open(site.mailbox, os.O_RDONLY)
+    try:
+        fcntl.flock(mailbox, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(mailbox)
+
+
+def _check_quota(site: Site, sender: str, size: int) -> None:
+    """Refuse another job of a sender who has much on this node that has not ended."""
     waiting = [p for p in site.mailbox.glob(f"{sender}:*") if p.suffix != CANCEL]
-    if len(states) + len(waiting) >= MAX_OPEN:
-        raise Refused(f"{MAX_OPEN} of your jobs have not ended: wait, or cancel some")
-    size = 0
-    for path in site.mailbox.rglob("*"):
+    for path in (path for parcel in waiting for path in parcel.rglob("*")):
         with contextlib.suppress(OSError):  # the datasite may just have taken it
             size += path.lstat().st_size
-    if size > MAX_MAILBOX:
-        raise Refused("the mailbox is full: does the datasite run? Try again later")
+    if size > MAX_WAITING:
+        raise Refused(
+            f"more than {MAX_WAITING >> 20} MiB of yours wait in the mailbox: does the datasite "
+            "run? Try again later"
+        )
+    states = [s for s in _states(site, sender) if s.get("status") not in FINAL]
+    if len(states) + len(waiting) >= MAX_OPEN:
+        raise Refused(f"{MAX_OPEN} of your jobs have not ended: wait, or cancel some")
 
 
 def _states(site: Site, sender: str) -> list[dict[str, Any]]:
@@ -113,8 +129,8 @@ def _read_job(data: bytes) -> dict[str, bytes]:
         raise
     except Exception as error:  # whatever a hostile stream makes of the tar reader
         raise Refused(f"the job is no tar stream of text files: {error}") from None
-    if not {"run.sh", "config.yaml"} <= files.keys():
-        raise Refused("a job needs run.sh, config.yaml and code/")
+    if not {"run.sh", "config.yaml"} <= files.keys() or len(files) < 3:
+        raise Refused("a job needs run.sh, config.yaml and at least one file in code/")
     return files
 
 
@@ -131,11 +147,23 @@ def _read_members(data: bytes) -> dict[str, bytes]:
                 raise Refused(f"{member.name!r} has no place in a job")
             left -= member.size
             if len(files) >= MAX_FILES or member.size < 0 or left < 0:
-                raise Refused(f"a job has at most {MAX_FILES} files and {MAX_BYTES} bytes")
+                raise Refused(
+                    f"a job has at most {MAX_FILES} files of {MAX_BYTES >> 20} MiB together"
+                )
             stream = tar.extractfile(member)
             files[member.name] = stream.read() if stream else b""
-            files[member.name].decode()
+            _require_text(member.name, files[member.name])
     return files
+
+
+def _require_text(name: str, content: bytes) -> None:
+    """Refuse what its owner could not read before a decision: a pickle, a program, a picture."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(f"{name} is no text (byte {error.start}): a job is source code") from None
+    if "\0" in text:
+        raise Refused(f"{name} is no text (it holds a zero byte): a job is source code")
 
 
 def status(site: Site, sender: str, job: str | None = None) -> None:
@@ -244,8 +272,9 @@ def main() -> int:
     parser.add_argument("--sender", required=True, help="whose key opened this login")
     parser.add_argument("--root", help="serve the datasite below this folder")
     asked = parser.parse_args()
+    command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     try:
-        words = shlex.split(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+        words = shlex.split(command)
         if not words or words[0] not in VERBS:
             raise Refused(f"this account knows {', '.join(VERBS)}; there is no shell behind it")
         serve, least, most = VERBS[words[0]]
@@ -254,10 +283,18 @@ def main() -> int:
         serve(Site.at(asked.root), asked.sender, *words[1:])
     except (Refused, ValueError) as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
+        if asked.root is None:  # a node's owner finds it with `journalctl -t fedrnn-gate`
+            note(f"refused {asked.sender}: {command!r}: {str(refusal)!r}")
         return 2
     except BrokenPipeError:
         return 0
     return 0
+
+
+def note(text: str) -> None:
+    """Write one line into the node's journal, which bounds and rates what it keeps."""
+    syslog.openlog("fedrnn-gate", 0, syslog.LOG_AUTHPRIV)
+    syslog.syslog(syslog.LOG_WARNING, text[:MAX_NOTE])
 
 
 if __name__ == "__main__":

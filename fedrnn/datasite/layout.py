@@ -72,6 +72,11 @@ class Site:
         return self.var / "mailbox" / "new"
 
     @property
+    def archive(self) -> Path:
+        """A second SyftBox with the jobs that have ended; the owner's alone."""
+        return self.var / "archive"
+
+    @property
     def due(self) -> Path:
         """One file per job that has ended and waits for the datasite to record it."""
         return self.var / "due"
@@ -90,14 +95,9 @@ class Site:
         return self.run / key / "worker.sock"
 
     def config(self) -> dict[str, Any]:
-        """Read `datasite.json`: `owner`, `researchers`, `launcher`, `data_seed`."""
+        """Read `datasite.json`: `owner`, `researchers`, `launcher`, `data_seed`, `idle_seconds`."""
         config: dict[str, Any] = json.loads((self.etc / "datasite.json").read_text())
         return config
-
-    def approved_jobs(self) -> dict[str, Any]:
-        """Read the operator's allow-list: fingerprint of a job to its name."""
-        approved: dict[str, Any] = json.loads((self.etc / "approved_jobs.json").read_text())
-        return approved
 
 
 def dataset_folder(site: Site, owner: str) -> Path:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from syft_job import SyftJobConfig
-from syft_job.job_storage import JobStorage
+import yaml
 
 from fedrnn.datasite.layout import CANCEL, MAX_BYTES, Site, split_key
+from fedrnn.datasite.storage import Storage, sync
 
 MAX_DEPTH = 16
+MAX_CONFIG = 64 << 10
 STALE_SECONDS = 600  # a gate lays a parcel down in far less
 
 
@@ -31,11 +32,11 @@ def contents(site: Site) -> tuple[list[Path], list[Path]]:
     return parcels, notes
 
 
-def receive(site: Site, jobs: SyftJobConfig, parcels: Iterable[Path]) -> dict[str, str]:
+def receive(site: Site, storage: Storage, parcels: Iterable[Path]) -> dict[str, str]:
     """Copy parcels into the inbox of their sender; return what was refused, and why, by name.
 
-    Only a job of a new name that PySyft can read arrives: nothing that was reviewed is ever
-    written again, and nothing lies there that no owner can see.
+    Only a job of a name that was never used and that PySyft can read arrives: nothing that was
+    reviewed is ever written again, and nothing lies there that no owner can see.
     """
     refused = {}
     known = site.config()["researchers"]
@@ -44,23 +45,65 @@ def receive(site: Site, jobs: SyftJobConfig, parcels: Iterable[Path]) -> dict[st
             sender, _ = split_key(parcel.name)
             if sender not in known:
                 raise ValueError(f"{sender} is no researcher of this datasite")
-            _receive(jobs, parcel)
+            _receive(site, storage, parcel)
         except Exception as error:  # one parcel never keeps another waiting
             refused[parcel.name] = str(error) or type(error).__name__
     return refused
 
 
-def _receive(jobs: SyftJobConfig, parcel: Path) -> None:
+def _receive(site: Site, storage: Storage, parcel: Path) -> None:
+    """Copy a parcel aside, look at it, and move it in: a power cut leaves all of it or nothing."""
     sender, job = split_key(parcel.name)
-    owner = jobs.current_user_email
-    target = jobs.get_job_submission_dir(owner, sender, job)
-    copy_plain(parcel, target)
+    owner = storage.config.current_user_email
+    target = storage.config.get_job_submission_dir(owner, sender, job)
+    if target.exists():
+        return  # a pass before this one took it in and ended before it emptied the mailbox
+    if storage.log.last(parcel.name):
+        raise ValueError("a job of this name has been here: choose another name")
+    fresh = site.var / ".incoming"
+    discard(fresh, site.mailbox.parent)
+    copy_plain(parcel, fresh, durable=True)
+    _check_identity(fresh / "config.yaml", {"name": job, "submitted_by": sender,
+                                            "datasite_email": owner})  # fmt: skip
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh.rename(target)
+    sync(target.parent)
     try:
-        storage = JobStorage(jobs)
         storage.read_submission(storage.find_submission_ref(owner, job, sender))
     except Exception as error:
-        shutil.rmtree(target)
+        discard(target, site.mailbox.parent)
         raise ValueError(f"PySyft cannot read its config.yaml: {error}") from None
+
+
+def _check_identity(config: Path, expected: dict[str, str]) -> None:
+    """Refuse a job that says to be another one, or from or for somebody else.
+
+    PySyft itself goes by the path; a job that contradicts it is replayed or a forgery.
+    """
+    if config.stat().st_size > MAX_CONFIG:
+        raise ValueError(f"its config.yaml is larger than {MAX_CONFIG >> 10} KiB")
+    try:
+        said = yaml.safe_load(config.read_bytes())
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"PySyft cannot read its config.yaml: {error}") from None
+    if not isinstance(said, dict):
+        raise ValueError("PySyft cannot read its config.yaml: it is no table")
+    for field, value in expected.items():
+        if field == "name" and field not in said:
+            raise ValueError("PySyft cannot read its config.yaml: it has no name")
+        if (other := said.get(field, value)) != value:
+            raise ValueError(f"its config.yaml says {field} {other!r}, and this is {value!r}")
+
+
+def damaged(storage: Storage) -> dict[str, Path]:
+    """Return by key the jobs in the inbox that cannot be read any more, after a power cut."""
+    found = {}
+    for ref in storage.iter_submission_refs(storage.config.current_user_email):
+        try:
+            storage.read_submission(ref)
+        except Exception:
+            found[f"{ref.ds_email}:{ref.job_name}"] = storage.submission_dir(ref)
+    return found
 
 
 def remove(site: Site, parcels: Iterable[Path]) -> None:
@@ -83,10 +126,18 @@ def discard(path: Path, aside: Path) -> None:
         path.rename(aside / f".{secrets.token_hex(8)}")
 
 
-def copy_plain(source: Path, target: Path, limit: int = MAX_BYTES, most: int | None = None) -> None:
+def copy_plain(
+    source: Path,
+    target: Path,
+    limit: int = MAX_BYTES,
+    most: int | None = None,
+    durable: bool = False,
+) -> None:
     """Copy plain files out of a folder that another account can still write.
 
     No links are followed and no devices opened; `target` must be new. On error it is removed.
+    `durable` has the disk hold each file before this returns.
+
     Raises ValueError for a link, a device, more than `limit` bytes or `most` entries or a folder
     that is too deep, FileExistsError, OSError.
     """
@@ -108,6 +159,8 @@ def copy_plain(source: Path, target: Path, limit: int = MAX_BYTES, most: int | N
                 content = _read_plain(name, handle, limit)
                 limit -= len(content)
                 (target / relative / name).write_bytes(content)
+                if durable:
+                    sync(target / relative / name)
     except BaseException:
         shutil.rmtree(target)
         raise

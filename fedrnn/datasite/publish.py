@@ -11,13 +11,19 @@ from typing import Any
 
 from syft_job import JobInfo
 
-from fedrnn.datasite.layout import FINAL, Site, split_key
+from fedrnn.datasite.layout import Site, split_key
+from fedrnn.datasite.policy import MAX_REASON
+
+MAX_REFUSALS = 100  # of a sender, told until newer ones take their place
 
 
-def mirror(home: Path, folder: Path, may_read: Callable[[Path], bool]) -> None:
-    """Make `folder` hold the files of `home` that `may_read` grants by relative path, no others."""
+def mirror(home: Path, top: Path, folder: Path, may_read: Callable[[Path], bool]) -> None:
+    """Make `folder` hold the files of `home` below `top` that `may_read` grants, no others.
+
+    `may_read` is asked by path relative to `home`, as `folder` is laid out.
+    """
     wanted = set()
-    for path in home.rglob("*"):
+    for path in top.rglob("*"):
         relative = path.relative_to(home)
         try:
             if path.is_file() and not path.is_symlink() and may_read(relative):
@@ -25,7 +31,7 @@ def mirror(home: Path, folder: Path, may_read: Callable[[Path], bool]) -> None:
                 wanted.add(relative)
         except Exception as error:  # one file never keeps another from being published
             print(f"{relative} is not published: {error!r}", flush=True)
-    for path in folder.rglob("*"):
+    for path in (folder / top.relative_to(home)).rglob("*"):
         if not path.is_dir() and path.relative_to(folder) not in wanted:
             path.unlink()
 
@@ -33,19 +39,13 @@ def mirror(home: Path, folder: Path, may_read: Callable[[Path], bool]) -> None:
 def publish_states(
     folder: Path, jobs: Mapping[str, JobInfo], state: Callable[[JobInfo], dict[str, Any]]
 ) -> None:
-    """Write a file per job; one that has ended is written once, one that is gone is removed."""
+    """Write a file per open job; of one that has ended, the last stays."""
     for name, job in jobs.items():
-        target = folder / f"{name}.json"
-        if job.status in FINAL and _published(target) == job.status:
-            continue
         try:
             told = state(job)
         except Exception as error:  # one job never keeps another from being published
             told = {"job": name, "status": str(job.status), "reason": f"no more is known: {error}"}
-        place(json.dumps(told).encode(), target)
-    for target in folder.glob("*.json"):
-        if target.stem not in jobs and _published(target) != "refused":
-            target.unlink()
+        place(json.dumps(told).encode(), folder / f"{name}.json")
 
 
 def publish_refusals(site: Site, researchers: Iterable[str], refused: Mapping[str, str]) -> None:
@@ -53,10 +53,18 @@ def publish_refusals(site: Site, researchers: Iterable[str], refused: Mapping[st
     for name, reason in refused.items():
         with contextlib.suppress(ValueError):
             sender, job = split_key(name)
-            target = site.published(sender) / "jobs" / f"{job}.json"
+            folder = site.published(sender) / "jobs"
+            target = folder / f"{job}.json"
             if sender in researchers and not target.exists():
-                told = {"job": job, "status": "refused", "reason": reason}
+                told = {"job": job, "status": "refused", "reason": reason[:MAX_REASON]}
                 place(json.dumps(told).encode(), target)
+                _forget_refusals(folder)
+
+
+def _forget_refusals(folder: Path) -> None:
+    refused = [file for file in folder.glob("*.json") if _published(file) == "refused"]
+    for file in sorted(refused, key=lambda file: file.stat().st_mtime)[:-MAX_REFUSALS]:
+        file.unlink()
 
 
 def place(content: bytes, target: Path) -> None:

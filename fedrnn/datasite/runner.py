@@ -18,16 +18,19 @@ from typing import Protocol
 from syft_job import JobStatus, SyftJobConfig, SyftJobRunner
 from syft_job.job_storage import JobRef
 
-from fedrnn.datasite.layout import Site, dataset_folder, job_key
+from fedrnn.datasite import failure
+from fedrnn.datasite.layout import DATASET, DESCRIPTION, Site, dataset_folder, job_key
 from fedrnn.datasite.mailbox import copy_plain, discard
-from fedrnn.datasite.policy import DecisionLog, fingerprint, manifest
+from fedrnn.datasite.policy import fingerprint, manifest
+from fedrnn.datasite.storage import Storage
 
 MAX_OUTPUT = 64 << 20
 MAX_OUTPUTS = 10_000  # files and folders
+MAX_LOG = 1 << 20  # the end of what a job has said, kept for its owner
 
 
 class Launcher(Protocol):
-    """Starts the staged job of a key, stops it, and tells whether it runs."""
+    """Starts the staged job of a key, stops it, and tells which jobs run."""
 
     def start(self, key: str, staged: Path) -> None:
         """Start the job, return at once."""
@@ -35,8 +38,8 @@ class Launcher(Protocol):
     def stop(self, key: str) -> None:
         """End the job with all its processes; return when it has ended."""
 
-    def is_alive(self, key: str) -> bool:
-        """Tell whether the job still runs."""
+    def alive(self) -> set[str]:
+        """Return the keys of the jobs that run."""
 
 
 class SystemdLauncher:
@@ -64,12 +67,14 @@ class SystemdLauncher:
             if launch.makefile().read().strip() != "done":
                 raise OSError(f"systemd did not {verb} fedrnn-job@{key}: see its journal")
 
-    def is_alive(self, key: str) -> bool:
-        """Ask systemd for the state of the unit."""
+    def alive(self) -> set[str]:
+        """Ask systemd for the units that are not quite gone."""
         asked = subprocess.run(
-            ["systemctl", "is-active", f"fedrnn-job@{key}.service"], capture_output=True, text=True
-        )
-        return asked.stdout.strip() in ("active", "activating", "deactivating")
+            ["systemctl", "list-units", "--plain", "--no-legend", "--full", "fedrnn-job@*.service"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        units = [line.split()[0] for line in asked.stdout.splitlines()]
+        return {unit.removeprefix("fedrnn-job@").removesuffix(".service") for unit in units}
 
 
 class ProcessLauncher:
@@ -86,7 +91,7 @@ class ProcessLauncher:
             environment[name] = value
         self.site.socket(key).parent.mkdir(parents=True, exist_ok=True)
         after = (
-            'bash run.sh; echo "exited $?" > "$0"; '
+            'bash run.sh; echo "- exited $?" > "$0"; '
             'cd "$3"; exec "$1" -m fedrnn.datasite --root "$2"'
         )
         root, source = self.site.var.parent, Path(__file__).parents[2]
@@ -107,21 +112,45 @@ class ProcessLauncher:
         with contextlib.suppress(OSError, ValueError):
             os.killpg(int((self.site.jobs / key / "pid").read_text()), signal.SIGKILL)
 
-    def is_alive(self, key: str) -> bool:
-        """Look for the process."""
-        try:
-            os.kill(int((self.site.jobs / key / "pid").read_text()), 0)
-        except (OSError, ValueError):
-            return False
-        return True
+    def alive(self) -> set[str]:
+        """Look for the processes."""
+        return {file.parent.name for file in self.site.jobs.glob("*/pid") if _runs(file)}
+
+
+def _runs(pid: Path) -> bool:
+    try:
+        os.kill(int(pid.read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
     """Runs approved jobs out of the datasite's reach: staged, started, later finished."""
 
-    def __init__(self, site: Site, jobs: SyftJobConfig, launcher: Launcher) -> None:
-        super().__init__(jobs)
-        self.site, self.launcher, self.log = site, launcher, DecisionLog(site)
+    def __init__(
+        self, site: Site, config: SyftJobConfig, storage: Storage, launcher: Launcher
+    ) -> None:
+        super().__init__(config)
+        self.site, self.launcher, self.log = site, launcher, storage.log
+        self.manager = storage
+
+    def _get_jobs_in_approved(self) -> list[JobRef]:
+        """Return the job that is to start now: the first approved one, when no other runs.
+
+        One at a time: a Pi has memory for one, and two runs never take each other's nodes.
+        """
+        approved: list[JobRef] = super()._get_jobs_in_approved()
+        if self.running():
+            return []
+        return sorted(approved, key=lambda ref: self.manager.read_state(ref).approved_at)[:1]
+
+    def start_next(self) -> None:
+        """Let PySyft's runner start the job whose turn it is; the next one, when that one fails."""
+        tried: set[JobRef] = set()
+        while (due := self._get_jobs_in_approved()) and not tried.issuperset(due):
+            tried.update(due)
+            self.process_approved_jobs(stream_output=False)
 
     def _execute_job(
         self, ref: JobRef, stream_output: bool = True, timeout: int | None = None
@@ -129,6 +158,7 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         key = job_key(ref.ds_email, ref.job_name)
         try:
             approved = self.log.approved_fingerprint(key) or ""
+            self._require_data()
             self._prepare_outputs_dir(ref)
             staged = self._stage(ref, key)
             found = fingerprint(manifest(staged))
@@ -141,6 +171,15 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
             self.fail(ref, str(error))
             return False
         return True
+
+    def _require_data(self) -> None:
+        """Raise ValueError when the data set that this node has described is gone."""
+        data = dataset_folder(self.site, self.config.current_user_email)
+        if (self.site.syftbox / DESCRIPTION).is_file() and not any(data.glob("*.txt")):
+            raise ValueError(
+                f"the data set {DATASET!r} has vanished from this node: its operator can bring it "
+                "back with ansible-playbook site.yml --tags dataset"
+            )
 
     def _set_status(self, ref: JobRef, status: JobStatus) -> None:
         state = self.manager.read_state(ref)
@@ -177,6 +216,7 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         variables = {
             "FEDRNN_DATA": dataset_folder(self.site, owner),
             "FEDRNN_DATA_SEED": self.site.config().get("data_seed", 0),
+            "FEDRNN_IDLE_SECONDS": self.site.config()["idle_seconds"],
             "FEDRNN_SOCKET": self.site.socket(key),
             "SYFTBOX_FOLDER": self.site.syftbox,
             "SYFTBOX_EMAIL": owner,
@@ -188,7 +228,10 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         return "".join(f"{name}={value}\n" for name, value in variables.items())
 
     def finish(self, ref: JobRef, return_code: int, reason: str | None = None) -> None:
-        """Record how a job ended, take over its outputs and share them with its sender."""
+        """Record how a job ended, take over its outputs and share them with its sender.
+
+        What it printed stays with the owner: an exception's text can hold a row.
+        """
         key = job_key(ref.ds_email, ref.job_name)
         staged, review = self.site.jobs / key, self.manager.review_dir(ref)
         if staged.is_dir():
@@ -200,39 +243,53 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
                 outputs.mkdir(exist_ok=True)
                 (outputs / "refused.txt").write_text(f"The outputs were not taken over: {error}\n")
             for name in ("stdout.txt", "stderr.txt"):
-                if (staged / name).is_file():
-                    shutil.copyfile(staged / name, review / name)
-            discard(staged, self.site.jobs)
+                _copy_end(staged / name, review / name)
         (review / "returncode.txt").write_text(str(return_code))
+        if return_code != 0 and reason is None:
+            files = manifest(self.manager.submission_dir(ref))
+            reason = failure.where(review / "stderr.txt", files)
+        super()._share_job_results(ref, share_outputs=True, share_logs=False)
+        self.log.add(
+            "end", key, self.log.approved_fingerprint(key) or "", result=return_code,
+            **({"reason": reason} if reason else {}),
+        )  # fmt: skip
         self._finalise(ref, return_code, reason)
-        self.log.add("end", key, self.log.approved_fingerprint(key) or "", result=return_code)
-        super()._share_job_results(ref, True, True)
+        discard(staged, self.site.jobs)
 
-    def finish_ended(self) -> None:
-        """Finish what has told so, and what is marked as running and is not (a power cut)."""
-        for ref in self._running():
-            key = job_key(ref.ds_email, ref.job_name)
+    def settle(self) -> None:
+        """Bring states and processes to agree: finish what has ended, end what should not run.
+
+        Whatever a crash or a power cut has left is one of the two.
+        """
+        running = {job_key(ref.ds_email, ref.job_name): ref for ref in self.running()}
+        alive = self.launcher.alive()
+        for key, ref in running.items():
             note = self.site.due / key
             # The note is written before the unit is gone: look for it last.
-            if note.is_file() or not self.launcher.is_alive(key):
+            if note.is_file() or key not in alive:
                 try:
-                    self.finish(ref, _exit_code(note))
+                    self.finish(ref, *_ending(note))
                 except Exception as error:  # one job never keeps another from its end
                     self.fail(ref, f"its end could not be recorded: {error}")
-        running = {job_key(r.ds_email, r.job_name) for r in self._running()}
+        for orphan in alive - running.keys():
+            with contextlib.suppress(OSError):
+                self.launcher.stop(orphan)
         for note in self.site.due.glob("[!.]*"):  # one with a dot is still being written
-            if note.name not in running:
+            if note.name not in {job_key(r.ds_email, r.job_name) for r in self.running()}:
                 note.unlink()
+        for staged in self.site.jobs.iterdir():
+            if staged.name not in running:
+                discard(staged, self.site.var)
 
-    def cancel(self, ref: JobRef, reason: str) -> None:
+    def end(self, ref: JobRef, reason: str) -> None:
         """End a job that is approved or runs; its outputs so far are shared with its sender."""
         key = job_key(ref.ds_email, ref.job_name)
-        self.log.add("cancel", key, self.log.approved_fingerprint(key) or "", reason=reason)
         self.launcher.stop(key)
         self.finish(ref, -1, reason)
         (self.site.due / key).unlink(missing_ok=True)
 
-    def _running(self) -> list[JobRef]:
+    def running(self) -> list[JobRef]:
+        """Return the jobs whose state says that they run."""
         refs: list[JobRef] = self._get_jobs_with_status(JobStatus.RUNNING)
         return refs
 
@@ -250,10 +307,19 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         self._set_finalized_job_state(ref, return_code)
 
 
-def _exit_code(note: Path) -> int:
-    """Read `exited CODE` or `killed SIGNAL` as systemd words it; -1 for anything else."""
+def _ending(note: Path) -> tuple[int, str | None]:
+    """Read `RESULT exited CODE` or `RESULT killed SIGNAL` as systemd words it: code and reason."""
     try:
-        how, code = note.read_text().split()
+        result, ended, code = note.read_text().split()
     except (OSError, ValueError):
-        return -1
-    return int(code) if how == "exited" and code.isdigit() else -1
+        return -1, "it ended without a word: the power of this node went, or somebody killed it"
+    if ended == "exited" and code.isdigit():
+        return int(code), failure.how(result)
+    return -1, failure.how(result) or f"it was ended by the signal {code}"
+
+
+def _copy_end(source: Path, target: Path) -> None:
+    """Copy the end of a log, as much as is kept."""
+    with contextlib.suppress(FileNotFoundError), source.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_LOG))
+        target.write_bytes(log.read())

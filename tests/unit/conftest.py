@@ -47,9 +47,10 @@ def site(tmp_path) -> Site:
     site = Site.at(tmp_path / "site")
     for folder in (site.etc, site.syftbox, site.mailbox, site.due, site.jobs, site.run):
         folder.mkdir(parents=True)
-    config = {"owner": OWNER, "researchers": [SENDER], "launcher": "process"}
+    config = {"owner": OWNER, "researchers": [SENDER], "launcher": "process", "idle_seconds": 900}
     (site.etc / "datasite.json").write_text(json.dumps(config))
     (site.etc / "approved_jobs.json").write_text("{}")
+    (site.etc / "approved_jobs.json").chmod(0o600)
     return site
 
 

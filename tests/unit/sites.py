@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site
@@ -27,8 +28,7 @@ def parcel(site: Site, name: str, main: str = "print(1)\n", run: str = "cd code;
 def approve(datasite: Datasite, name: str) -> None:
     with datasite.alone():
         datasite.approve(datasite.job(name), "looks right")
-        datasite.start_approved()
-        datasite.publish()
+        datasite.start_next()
 
 
 def start(site: Site, main: str) -> Datasite:
@@ -46,6 +46,12 @@ def status(site: Site, name: str) -> str:
 
 def reason(site: Site, name: str) -> str:
     return json.loads((site.published(SENDER) / "jobs" / f"{name}.json").read_text())["reason"]
+
+
+def kept(site: Site, name: str) -> Path:
+    """What the owner keeps of a job that has ended: outputs and what it printed."""
+    (review,) = site.archive.glob(f"*/app_data/job/review/{SENDER}/*/{name}")
+    return review
 
 
 def wait_for_end(site: Site, name: str) -> None:

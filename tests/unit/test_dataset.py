@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from sites import OWNER, SENDER, parcel, start, status, wait_for_end
+from sites import OWNER, SENDER, kept, parcel, start, status, wait_for_end
 
 from fedrnn.datasite import policy
 from fedrnn.datasite.dataset import count_rows, create, mock_rows
 from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site, job_key, split_key
+from fedrnn.datasite.runner import ProcessLauncher
 from fedrnn.local import local_site
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +80,7 @@ def test_a_job_gets_the_datas_seed_from_the_owner(site, names):
     create(site, names)
     start(site, "import os; print(os.environ['FEDRNN_DATA_SEED'])\n")
     wait_for_end(site, "job-1")
-    assert next(site.published(SENDER).rglob("stdout.txt")).read_text() == "7\n"
+    assert (kept(site, "job-1") / "stdout.txt").read_text() == "7\n"
 
 
 def test_a_line_that_the_power_cut_is_skipped_and_spoils_no_other(site):
@@ -96,35 +97,34 @@ def test_a_line_that_the_power_cut_is_skipped_and_spoils_no_other(site):
 
 def test_what_is_gone_or_no_longer_granted_is_not_published(site, names):
     create(site, names)
-    start(site, "open('outputs/n', 'w').write('1')\n")
-    wait_for_end(site, "job-1")
+    start(site, "import time; open('outputs/n', 'w').write('1'); time.sleep(60)\n")
     published = site.published(SENDER)
-    output = next(published.rglob("outputs/n"))
-    source = site.syftbox / output.relative_to(published / "SyftBox")
-    before = output.stat().st_ino
-    Datasite(site).step()
-    assert output.stat().st_ino == before, "it was written again"
-    source.unlink()
     mock = next(published.rglob("names/Polish.txt"))
-    (published / "jobs" / "other.json").write_text('{"status": "done"}')
+    before = mock.stat().st_ino
+    Datasite(site).step()
+    assert mock.stat().st_ino == before, "it was written again"
+    (published / "SyftBox" / mock.parent / "gone.txt").write_text("1")
     permissions = site.syftbox / mock.relative_to(published / "SyftBox").parent / "syft.pub.yaml"
     assert permissions.is_file()
     permissions.write_text("rules: []\nterminal: true\n")
     Datasite(site).step()
-    assert not output.exists() and not mock.exists()
-    assert {p.name for p in (published / "jobs").iterdir()} == {"job-1.json"}
+    assert not list(mock.parent.glob("*.txt"))
+    ProcessLauncher(site).stop(f"{SENDER}:job-1")
 
 
-def test_a_finished_job_is_not_hashed_again(site, monkeypatch):
+def test_a_job_that_has_ended_costs_no_pass_any_more(site, monkeypatch):
     parcel(site, "job-1")
     datasite = Datasite(site)
     datasite.step()
     with datasite.alone():
         datasite.deny(datasite.job("job-1"), "no")
-        datasite.publish()
+        datasite.start_next()
     monkeypatch.setattr("fedrnn.datasite.datasite.manifest", lambda job: pytest.fail("hashed"))
     Datasite(site).step()
     assert status(site, "job-1") == "rejected"
+    assert Datasite(site).jobs() == []
+    (ended,) = Datasite(site).ended()
+    assert (ended.name, ended.status, ended.submitted_by) == ("job-1", "rejected", SENDER)
 
 
 def test_a_local_site_fits_a_sockets_path_wherever_temporary_files_lie(

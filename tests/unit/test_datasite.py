@@ -122,12 +122,12 @@ def test_a_file_name_with_a_newline_is_another_job():
 
 
 def test_a_job_that_cannot_be_checked_stops_no_other(site, monkeypatch):
-    def is_allowed(site: Site, job: Path) -> bool:
+    def broken(job: Path) -> dict[str, str]:
         if job.name == "job-1":
-            raise RuntimeError("no way")
-        return False
+            raise PermissionError("no way")
+        return policy.manifest(job)
 
-    monkeypatch.setattr("fedrnn.datasite.datasite.is_allowed", is_allowed)
+    monkeypatch.setattr("fedrnn.datasite.datasite.manifest", broken)
     parcel(site, "job-1")
     parcel(site, "job-2")
     Datasite(site).step()

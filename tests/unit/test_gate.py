@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import pickle
 import re
 import socket
 import subprocess
 import sys
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,8 +43,13 @@ def gate(site: Site, command: str, data: bytes = b"", sender: str = SENDER):
     )
 
 
-def job(extra: dict[str, bytes] | None = None, members: list[tarfile.TarInfo] | None = None):
+def job(
+    extra: dict[str, bytes] | None = None,
+    members: list[tarfile.TarInfo] | None = None,
+    drop: str = "",
+):
     files = {"run.sh": b"true\n", "config.yaml": b"name: x\n", "code/main.py": b"1\n"}
+    files.pop(drop, None)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name, content in {**files, **(extra or {})}.items():
@@ -139,6 +146,10 @@ def test_names_that_could_mean_a_path_are_refused(site, name):
         pytest.param(sparse("gnu"), id="sparse, GNU"),
         pytest.param(sparse("pax"), id="sparse, PAX"),
         pytest.param(nested_headers(3000), id="headers of headers"),
+        pytest.param(job({f"code/{n}": b"" for n in range(10_000)}), id="10,000 files"),
+        pytest.param(job({}, drop="code/main.py"), id="no code"),
+        pytest.param(job({"code/model.pkl": pickle.dumps({"a": 1.5})}), id="pickle"),
+        pytest.param(job({"code/zero": b"a\0b"}), id="zero byte"),
     ],
 )
 def test_what_has_no_place_in_a_job_is_refused(site, data):
@@ -167,11 +178,24 @@ def test_a_sender_has_at_most_twenty_jobs_that_have_not_ended(site):
     assert gate(site, "submit job-2", job(), sender="other@lab.local").returncode == 0
 
 
-def test_a_full_mailbox_takes_no_more(site):
-    with (site.mailbox / "other@lab.local:job").open("wb") as big:
-        big.truncate((64 << 20) + 1)
-    refused = gate(site, "submit job-1", job())
-    assert refused.returncode == 2 and b"mailbox is full" in refused.stderr
+def test_a_sender_fills_a_share_of_the_mailbox_and_no_more(site):
+    waiting = site.mailbox / f"{SENDER}:job"
+    waiting.mkdir()
+    with (waiting / "big").open("wb") as big:
+        big.truncate((32 << 20) - 4096)
+    refused = gate(site, "submit job-1", job({"code/a": b"x" * 5000}))
+    assert refused.returncode == 2 and b"32 MiB of yours wait" in refused.stderr
+    assert gate(site, "submit job-1", job(), sender="other@lab.local").returncode == 0
+
+
+def test_sessions_at_once_do_not_pass_the_quota_together(site):
+    states = site.published(SENDER) / "jobs"
+    for number in range(17):
+        (states / f"old-{number}.json").write_text('{"status": "running"}')
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda n: gate(site, f"submit job-{n}", job()), range(8)))
+    assert sorted(d.returncode for d in done) == [0] * 3 + [2] * 5
+    assert len(list(site.mailbox.iterdir())) == 3
 
 
 def test_a_name_that_no_socket_can_have_is_refused(site):

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sites import OWNER, SENDER, approve, parcel, reason, start, status, wait_for_end
+from sites import OWNER, SENDER, approve, kept, parcel, reason, start, status, wait_for_end
 
 from fedrnn.datasite.dataset import create
 from fedrnn.datasite.datasite import Datasite
@@ -44,7 +44,7 @@ def test_a_running_job_is_cancelled_with_all_its_processes(site):
     running = Path(f"/proc/{child}/stat")
     assert not running.exists() or running.read_text().split()[2] == "Z"
     assert list(site.jobs.iterdir()) == list(site.due.iterdir()) == []
-    assert next(site.published(SENDER).rglob("stdout.txt")).read_text() == "so far\n"
+    assert (kept(site, "job-1") / "stdout.txt").read_text() == "so far\n"
 
 
 def test_a_job_that_has_ended_stays_as_it_is(site):
@@ -53,6 +53,7 @@ def test_a_job_that_has_ended_stays_as_it_is(site):
     datasite.step()
     with datasite.alone():
         datasite.deny(datasite.job("job-1"), "no")
+        datasite.start_next()
     cancel(site, "job-1")
     assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "no")
 
@@ -83,7 +84,7 @@ def test_a_failing_job_says_so(site):
     published = json.loads((site.published(SENDER) / "jobs" / "job-1.json").read_text())
     assert published["status"] == "failed"
     assert published["return_code"] == 1
-    assert "no such thing" in published["stderr"]
+    assert "no such thing" in (kept(site, "job-1") / "stderr.txt").read_text()
 
 
 def test_a_job_that_vanished_with_the_power_has_failed(site):
@@ -104,7 +105,6 @@ def test_too_many_outputs_are_refused_and_the_job_is_recorded(site):
     datasite.step()
     for name in ("job-1", "job-2"):
         approve(datasite, name)
-    for name in ("job-1", "job-2"):
         wait_for_end(site, name)
         assert status(site, name) == "done"
     refusals = [p.read_text() for p in site.published(SENDER).rglob("outputs/refused.txt")]
@@ -114,7 +114,7 @@ def test_too_many_outputs_are_refused_and_the_job_is_recorded(site):
 
 def test_an_end_that_cannot_be_recorded_stops_no_pass(site, monkeypatch):
     start(site, "import time; time.sleep(60)\n")
-    (site.due / f"{SENDER}:job-1").write_text("exited 0")
+    (site.due / f"{SENDER}:job-1").write_text("success exited 0")
 
     def full(*_: object) -> None:
         raise PermissionError("outputs of mode 0700")
