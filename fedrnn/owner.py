@@ -19,9 +19,9 @@ import sys
 from syft_job import JobInfo
 
 from fedrnn.datasite.datasite import Datasite
-from fedrnn.datasite.layout import Site, job_key
+from fedrnn.datasite.layout import Site, job_key, printable
 from fedrnn.datasite.policy import FINGERPRINT, PolicyError, allow_list, fingerprint, manifest
-from fedrnn.datasite.review import baseline, printable, shown
+from fedrnn.datasite.review import baseline, shown
 
 PREFIX = re.compile(r"[0-9a-f]{8,64}\Z")
 SHOWN_LOG = 20  # lines of what a job printed

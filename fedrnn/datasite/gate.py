@@ -6,7 +6,7 @@ to run, and reads only what the datasite has published for this sender:
     describe         the data sets: schema, labels, counts, mock sample (JSON)
     submit JOB       a job as a tar stream on standard input
     status [JOB]     the state of a job, or of all of them (JSON)
-    results [JOB]    what the owner shares with this sender, as a tar stream
+    results [JOB]    what the owner shares of the data sets, or of a job, as a tar stream
     cancel JOB       the end of a job, whether it waits or runs
     attach JOB       a bridge to the Unix socket of this sender's worker
 
@@ -216,14 +216,14 @@ def _memory(site: Site) -> dict[str, float]:
 
 
 def results(site: Site, sender: str, job: str | None = None) -> None:
-    """Write what the owner shares with this sender: a tar of PySyft's folder."""
+    """Write what the owner shares with this sender, of the data sets or of one job: a tar."""
     box = site.published(sender) / "SyftBox"
+    if job is not None:
+        job_key(sender, job)
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
-        if not box.is_dir():
-            return
-        for path in sorted(box.rglob("*")):
-            wanted = job is None or f"/{job}/" in path.as_posix()
-            if wanted and path.is_file() and not path.is_symlink():
+        wanted = f"*/app_data/job/review/{sender}/*/{job}" if job else "*/public"
+        for path in sorted(p for top in box.glob(wanted) for p in top.rglob("*")):
+            if path.is_file() and not path.is_symlink():
                 tar.add(path, path.relative_to(box).as_posix())
 
 

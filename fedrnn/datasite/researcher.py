@@ -11,12 +11,14 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from syft_datasets.dataset_manager import SyftDatasetManager
 from syft_job import JobClient, JobInfo, SyftJobConfig
 
+from fedrnn.datasite.answers import description, state, unpack
+from fedrnn.datasite.layout import MAX_BYTES
 from fedrnn.datasite.policy import fingerprint, manifest
 
 SOURCE = Path(__file__).parents[1]  # the package `fedrnn` of this checkout
@@ -43,7 +45,6 @@ raise SystemExit(main())
 """
 # The node's own environment holds the packages; PySyft's stock script would fetch them anew.
 RUN = "#!/bin/bash\nset -euo pipefail\ncd code\nexec python {entrypoint}\n"
-MAX_RESULTS = 256 << 20
 
 
 class Gate(Protocol):
@@ -70,8 +71,8 @@ class NodeClient:
     """
 
     def __init__(self, gate: Gate, researcher: str, owner: str, box: Path) -> None:
-        box.mkdir(parents=True, exist_ok=True)
-        self.gate, self.owner, self.box = gate, owner, box
+        box.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.gate, self.owner, self.box, self.researcher = gate, owner, box, researcher
         with _quiet():
             config = SyftJobConfig(syftbox_folder=box, current_user_email=researcher)
             self.job_client = JobClient(config, owner)
@@ -79,8 +80,7 @@ class NodeClient:
 
     async def describe(self) -> dict[str, Any]:
         """Return the node's data set in counts, its mock sample, and what the node runs."""
-        described: dict[str, Any] = json.loads(await self.gate.call("describe"))
-        return described
+        return description(await self.gate.call("describe"), self.owner)
 
     async def submit(self, code: Path, name: str, entrypoint: str | None = None) -> Path:
         """Submit a file or a folder of Python as a PySyft job; return its folder here."""
@@ -99,17 +99,18 @@ class NodeClient:
         return job
 
     async def status(self, name: str) -> dict[str, Any]:
-        """Return the state of a job: `status`, `reason`, `sha256`, `attached`, …"""
-        state: dict[str, Any] = json.loads(await self.gate.call(f"status {name}"))
-        return state
+        """Return the state of a job: `status`, `reason`, `sha256`, `worker`, …"""
+        return state(await self.gate.call(f"status {name}"), self.owner, name)
 
     async def cancel(self, name: str) -> None:
         """Ask for the end of a job, whether it waits or runs; its state tells when it is done."""
         await self.gate.call(f"cancel {name}")
 
     async def pull(self) -> None:
-        """Bring what the owner shares into the mirror: mocks, states, outputs, logs."""
-        unpack(await self.gate.call("results"), self.box, self.owner)
+        """Bring what the owner shares into the mirror: mocks, and of my jobs here the outputs."""
+        for name in ("", *(job.name for job in self.jobs())):
+            packed = await self.gate.call(f"results {name}".strip())
+            unpack(packed, self.box, self.owner, self.researcher, name)
 
     def datasets(self) -> list[Any]:
         """Return PySyft's objects of this owner's data sets, as pulled."""
@@ -122,33 +123,25 @@ class NodeClient:
 
 
 def pack(job: Path) -> bytes:
-    """Return a job folder as the tar stream that the gate takes: plain files in order."""
+    """Return a job folder as the tar stream that the gate takes: plain files in order.
+
+    Raises ValueError, naming the largest file, for more than a job may have.
+    """
+    files = [p for p in job.rglob("*") if p.is_file()]
+    if sum(p.stat().st_size for p in files) > MAX_BYTES:
+        largest = max(files, key=lambda p: p.stat().st_size)
+        raise ValueError(
+            f"a job is source code of at most {MAX_BYTES >> 20} MiB, and {largest} has "
+            f"{largest.stat().st_size / (1 << 20):.1f} MiB: leave data out"
+        )
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for path in sorted(p for p in job.rglob("*") if p.is_file()):
+        for path in sorted(files):
             entry = tarfile.TarInfo(path.relative_to(job).as_posix())
             entry.size = path.stat().st_size
             with path.open("rb") as content:
                 tar.addfile(entry, content)
     return stream.getvalue()
-
-
-def unpack(data: bytes, box: Path, owner: str) -> None:
-    """Lay out what a node has sent, in its owner's folder and nowhere else.
-
-    Raises ValueError for a path that leaves it: a node speaks for its own owner only.
-    """
-    if len(data) > MAX_RESULTS:
-        raise ValueError(f"{owner} sent {len(data) >> 20} MiB of results")
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        for member in tar:
-            path = PurePosixPath(member.name)
-            if not member.isfile() or path.parts[0] != owner or ".." in path.parts:
-                raise ValueError(f"{owner} sent {member.name!r}, which is not its own")
-            content = tar.extractfile(member)
-            target = box.joinpath(*path.parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content.read() if content else b"")
 
 
 def training_manifest() -> dict[str, str]:

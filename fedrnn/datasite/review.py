@@ -9,21 +9,11 @@ from pathlib import Path
 
 from syft_job import JobInfo
 
-from fedrnn.datasite.layout import job_key
+from fedrnn.datasite.layout import job_key, printable
 from fedrnn.datasite.policy import DecisionLog, fingerprint, manifest
 
 GREEN, RED, CYAN, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 COLOURS = {"+": GREEN, "-": RED, "@": CYAN}
-
-
-def printable(text: str) -> str:
-    """Return text of others with every character escaped that a terminal would not just show.
-
-    Tabs stay; what moves the cursor, hides text or turns its direction does not.
-    """
-    return "".join(
-        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 @dataclass(frozen=True)

@@ -258,8 +258,12 @@ class NodeGrid(Grid):
         name = self.workers[sent.message.metadata.dst_node_id].link.name
         if sent.reply.cancelled():
             return wire.no_reply(sent.message, f"{name}: no reply in time")
-        error = sent.reply.exception()
-        return sent.reply.result() if error is None else wire.no_reply(sent.message, str(error))
+        if error := sent.reply.exception():
+            return wire.no_reply(sent.message, str(error))
+        reply = sent.reply.result()
+        if reply.metadata.src_node_id != sent.message.metadata.dst_node_id:
+            return wire.no_reply(sent.message, f"{name}: it answers in the name of another node")
+        return reply
 
     def traffic(self) -> dict[str, Traffic]:
         """Return what each node was sent and has sent."""

@@ -11,11 +11,15 @@ from typing import Protocol
 
 import asyncssh
 
+from fedrnn.datasite.layout import printable
 from fedrnn.transport.wire import Reader, Writer
 
 WINDOW = 4 << 20
 PACKET = 1 << 18
 CONNECT_SECONDS = 15.0
+SILENT_SECONDS = 60.0
+MAX_COMPLAINT = 4_000  # characters
+MAX_ANSWER = 257 << 20  # the outputs of a job are less
 
 
 class LinkError(Exception):
@@ -73,12 +77,39 @@ class SSHLink:
         """Run one verb in a session of its own."""
         connection = await self._connect()
         try:
-            done = await connection.run(command, input=data, encoding=None)
+            process = await connection.create_process(command, encoding=None)
+            process.stdin.write(data)
+            process.stdin.write_eof()
+            output = await self._read(process.stdout, command)
+            errors = await self._read(process.stderr, command)
+            await process.wait_closed()
+        except TimeoutError:
+            self._close_now()
+            raise LinkError(
+                f"{self.name}: it said nothing for {SILENT_SECONDS:.0f} s after {command!r}"
+            ) from None
         except (OSError, asyncssh.Error) as error:
             raise LinkError(f"{self.name}: the connection was lost: {error}") from None
-        if done.exit_status != 0:
-            raise LinkError(f"{self.name}: {_text(done.stderr)}")
-        return done.stdout if isinstance(done.stdout, bytes) else b""
+        if process.exit_status != 0:
+            raise LinkError(f"{self.name}: {_text(errors)}")
+        return output
+
+    async def _read(self, stream: Reader, command: str) -> bytes:
+        """Return what comes until the end, but no more than a node has reason to send."""
+        parts, size = [], 0
+        while part := await asyncio.wait_for(stream.read(PACKET), SILENT_SECONDS):
+            size += len(part)
+            if size > MAX_ANSWER:
+                self._close_now()
+                raise LinkError(
+                    f"{self.name}: it sends more than {MAX_ANSWER >> 20} MiB after {command!r}"
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    def _close_now(self) -> None:
+        if self._connection:
+            self._connection.abort()
 
     async def open(self, command: str) -> Stream:
         """Start a verb in a session of its own; exec also spares sshd's 40 ms stall."""
@@ -205,4 +236,5 @@ class LocalLink:
 
 def _text(output: str | bytes | None) -> str:
     text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
-    return text.strip() or "the gate ended without a word"
+    lines = [printable(line) for line in text[:MAX_COMPLAINT].strip().splitlines()]
+    return "\n".join(lines) or "the gate ended without a word"

@@ -138,9 +138,8 @@ def new_context(run_id: int, node_id: int) -> Context:
     )
 
 
-def app_error(message: Message, error: BaseException) -> Message:
-    """Return the reply that says what the ClientApp raised."""
-    reason = f"{type(error).__name__}: {error}"
+def app_error(message: Message, reason: str) -> Message:
+    """Return the reply that says why the ClientApp has no answer."""
     return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
 

@@ -1,7 +1,7 @@
 """The worker: the approved job. It answers Flower messages on a Unix socket for a whole run.
 
-Started by `run.sh` of the job. It ends with code 0 on a STOP frame, or when nobody has been
-attached for a while: a controller that died leaves no worker behind for ever.
+Started by `run.sh` of the job. It ends with code 0 on a STOP frame, and with code 1 when nobody has
+been attached for a while: a controller that died leaves no worker behind for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from flwr.clientapp import ClientApp
 
 from fedrnn.transport import wire
 
-IDLE_SECONDS = 900.0
+TELLING = ("DataError",)  # their texts name files and remedies, never a row
 KEPT_REPLIES = 2  # a request that is sent again after a reconnect is not trained again
 
 log = logging.getLogger("fedrnn.worker")
@@ -29,8 +30,8 @@ log = logging.getLogger("fedrnn.worker")
 class Worker:
     """Serves one ClientApp on one Unix socket."""
 
-    def __init__(self, app: ClientApp) -> None:
-        self.app = app
+    def __init__(self, app: ClientApp, idle_seconds: float = 900.0) -> None:
+        self.app, self.idle_seconds = app, idle_seconds
         self.contexts: dict[int, Context] = {}
         self.replies: dict[str, Future[bytes]] = {}
         self.thread = ThreadPoolExecutor(1)  # one training at a time; the socket stays responsive
@@ -38,21 +39,22 @@ class Worker:
         self.idle_since = time.monotonic()
         self.stop = asyncio.Event()
 
-    async def serve(self, path: Path) -> None:
-        """Listen on `path` until told to stop."""
+    async def serve(self, path: Path) -> int:
+        """Listen on `path` until told to stop; return the exit code, 1 when nobody came back."""
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve_one, path, limit=1 << 20)
         path.chmod(0o660)
         async with server:
             while not self.stop.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.stop.wait(), 5)
-                if not self.attached and time.monotonic() - self.idle_since > IDLE_SECONDS:
-                    log.warning("nobody attached for %.0f s: ending", IDLE_SECONDS)
+                    await asyncio.wait_for(self.stop.wait(), min(5, self.idle_seconds / 2))
+                if not self.attached and time.monotonic() - self.idle_since > self.idle_seconds:
+                    log.warning("nobody attached for %.0f s: ending", self.idle_seconds)
                     break
             for writer in self.attached:
                 writer.close()
         self.thread.shutdown(cancel_futures=True)
+        return 0 if self.stop.is_set() else 1
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.attached.add(writer)
@@ -104,8 +106,22 @@ class Worker:
             reply = self.app(message, self.contexts[run_id])
         except Exception as error:
             log.exception("the ClientApp failed on %s", message.metadata.message_type)
-            reply = wire.app_error(message, error)
+            reply = wire.app_error(message, discreet(error))
         return wire.dumps(reply)
+
+
+def discreet(error: BaseException) -> str:
+    """Return what may leave the node of an exception: its kind and where it was raised.
+
+    Its text may hold a row. Of those that this project raises for people, with no row in it, the
+    text goes along.
+    """
+    kind = type(error).__name__
+    if kind in TELLING and type(error).__module__.startswith("fedrnn."):
+        return f"{kind}: {error}"
+    frame = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" in {Path(f.filename).name}, line {f.lineno}" for f in frame)
+    return f"{kind}{place}; the owner can read the rest in the job's log"
 
 
 def main() -> int:
@@ -114,12 +130,8 @@ def main() -> int:
     from fedrnn.federation.client_app import app
 
     os.umask(0o007)
-    asyncio.run(_main(app, Path(os.environ["FEDRNN_SOCKET"])))
-    return 0
-
-
-async def _main(app: ClientApp, path: Path) -> None:
-    await Worker(app).serve(path)
+    worker = Worker(app, float(os.environ["FEDRNN_IDLE_SECONDS"]))
+    return asyncio.run(worker.serve(Path(os.environ["FEDRNN_SOCKET"])))
 
 
 if __name__ == "__main__":

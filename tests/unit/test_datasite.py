@@ -10,7 +10,6 @@ from sites import OWNER, SENDER, parcel, reason, status
 from fedrnn import owner
 from fedrnn.datasite import policy
 from fedrnn.datasite.datasite import Datasite
-from fedrnn.datasite.layout import Site
 from fedrnn.datasite.mailbox import copy_plain
 
 ROOT = Path(__file__).parents[2]
