@@ -11,8 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from fedrnn.datasite.layout import FINAL
-from fedrnn.datasite.researcher import NodeClient, training_code
+from fedrnn.datasite.answers import AnswerError
+from fedrnn.datasite.layout import FINAL, printable
+from fedrnn.datasite.policy import fingerprint
+from fedrnn.datasite.researcher import NodeClient, training_code, training_manifest
 from fedrnn.inventory import Inventory, Node
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
@@ -20,6 +22,7 @@ from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 T = TypeVar("T")
 Say = Callable[[str], None]
 
+TRAINING = "train-"  # what the names of training jobs begin with; the rest is their age
 POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
 END_SECONDS = 20.0
@@ -56,18 +59,28 @@ def ssh_links(inventory: Inventory, nodes: tuple[Node, ...]) -> dict[str, tuple[
 class Cluster:
     """All nodes of a run. Use as a context manager: it ends the jobs and closes the links.
 
-    Raises ClusterError with one line per node that is in the way.
+    A node that is in the way raises ClusterError, with one line per node; with `min_nodes`, only
+    where fewer than that many others are left, and the run goes on without it.
     """
 
-    def __init__(self, links: dict[str, tuple[Link, str]], researcher: str, box: Path) -> None:
+    def __init__(
+        self,
+        links: dict[str, tuple[Link, str]],
+        researcher: str,
+        box: Path,
+        say: Say,
+        min_nodes: int | None = None,
+    ) -> None:
         self.loop = Loop()
-        self.job = f"train-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+        self.job = f"{TRAINING}{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+        self.sha256 = fingerprint(training_manifest())
         self.grid = NodeGrid(self.loop, self.job)
         self.members = [
             Member(number, name, owner, link, NodeClient(link, researcher, owner, box))
             for number, (name, (link, owner)) in enumerate(links.items(), start=1)
         ]
-        self._submitted = False
+        self._links = [link for link, _ in links.values()]
+        self._say, self._min_nodes, self._submitted = say, min_nodes, False
 
     def __enter__(self) -> Cluster:
         return self
@@ -77,7 +90,7 @@ class Cluster:
             self.end()
 
         async def close() -> None:
-            await asyncio.gather(*(m.link.close() for m in self.members), return_exceptions=True)
+            await asyncio.gather(*(link.close() for link in self._links), return_exceptions=True)
 
         self.loop.run(close())
         self.loop.close()
@@ -88,13 +101,17 @@ class Cluster:
         return {m.node_id: m.name for m in self.members}
 
     def describe(self) -> None:
-        """Ask every node what data it has; refuse data of different schemas."""
-        for member, answer in zip(self.members, self._all(_describe), strict=True):
+        """Ask every node what data it has; refuse data of different schemas, and held nodes."""
+        for member, answer in self._all(_describe):
             member.described = answer
         schemas = {m.described["schema"] for m in self.members}
         if len(schemas) > 1:
-            table = "\n".join(f"  {m.name}: {m.described['schema']}" for m in self.members)
+            table = "\n".join(
+                f"  {m.name}: {printable(m.described['schema'])}" for m in self.members
+            )
             raise ClusterError(f"the nodes' data sets differ in their schema:\n{table}")
+        held = {m.name: m.described["running"] for m in self.members if m.described["running"]}
+        self._leave_out({name: _held(name, holder) for name, holder in held.items()})
 
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
@@ -108,57 +125,92 @@ class Cluster:
             self._all(submit)
         return self.job
 
-    def gather(self, say: Say) -> NodeGrid:
+    def gather(self) -> NodeGrid:
         """Attach to every worker as its owner lets it start; return the Grid over all.
 
-        Raises ClusterError when an owner denies, a job fails, or a node stays away.
+        Waits for owners to decide, with `min_nodes` only for as many of them.
         """
-        told: set[str] = set()
         started: float | None = None
         pause = POLL_SECONDS
-        while len(self.grid.workers) < len(self.members):
-            for member in self.members:
-                self._look_at(member, say, told)
+        while waiting := [m for m in self.members if m.node_id not in self.grid.workers]:
+            self._leave_out({m.name: why for m in waiting if (why := self._look_at(m))})
+            waiting = [m for m in self.members if m.node_id not in self.grid.workers]
+            undecided = [m for m in waiting if m.state["status"] == "pending"]
+            if self._min_nodes and undecided == waiting and len(self.grid.workers):
+                self._leave_out_undecided(undecided)
             if all(m.state["status"] == "running" for m in self.members):
                 started = started or time.monotonic()
                 pause = POLL_SECONDS
-                self._refuse_late(started)
+                if time.monotonic() - started > WORKER_SECONDS:
+                    self._leave_out({m.name: _late(m.name, self.job) for m in waiting})
             time.sleep(pause)
             pause = min(pause * 1.2, MOST_POLL_SECONDS)
-        if missing := self.grid.wait(WORKER_SECONDS):
-            lines = "\n".join(f"  {self.names[n]}: {why}" for n, why in missing.items())
-            raise ClusterError(f"no worker to attach to:\n{lines}")
+        missing = self.grid.wait(WORKER_SECONDS)
+        self._leave_out(
+            {
+                m.name: f"{m.name}: no worker to attach to: {missing[m.node_id]}"
+                for m in self.members
+                if m.node_id in missing
+            }
+        )
         return self.grid
 
-    def _look_at(self, member: Member, say: Say, told: set[str]) -> None:
-        """Ask one node how its job is; attach, tell the user, or refuse to go on."""
-        if member.node_id in self.grid.workers:
-            return
+    def _look_at(self, member: Member) -> str | None:
+        """Ask one node how its job is: attach, or tell the user; return what is in the way."""
+        before = member.state["status"]
         try:
             member.state = self.loop.run(self._status(member))
             member.seen = time.monotonic()
         except LinkError as error:
-            if time.monotonic() - member.seen > AWAY_SECONDS:
-                raise ClusterError(str(error)) from None
-            return
-        state = member.state
+            return str(error) if time.monotonic() - member.seen > AWAY_SECONDS else None
+        except AnswerError as error:
+            return f"{member.name}: {error}"
+        state, reason = member.state, printable(member.state["reason"] or "")
         if state["status"] in FINAL:
-            reason = state.get("reason") or f"return code {state.get('return_code')}"
-            errors = f"\n{state['stderr']}" if state.get("stderr") else ""
-            raise ClusterError(f"{member.name}: the job is {state['status']}: {reason}{errors}")
-        if state.get("worker"):  # attached at once: a worker without a researcher gives up
+            why = reason or f"return code {state['return_code']}"
+            log = f". Its owner can read its log there: fedrnn-owner show {self.job}"
+            said = log if state["status"] == "failed" else ""
+            return f"{member.name}: the job is {state['status']}: {why}{said}"
+        if state["sha256"] not in (None, self.sha256):
+            return f"{member.name}: it says that the job is other code than was sent to it"
+        holder = state["held_by"]
+        if holder and not (holder["job"].startswith(TRAINING) and holder["job"] > self.job):
+            return _held(member.name, holder)  # of two runs that met, the younger one gives way
+        if state["status"] != before:
+            self._tell(member, reason)
+        if state["worker"]:  # attached at once: a worker without a researcher gives up
             self.grid.attach(member.node_id, member.link)
-        elif state["status"] == "pending" and member.name not in told:
-            told.add(member.name)
-            say(_ask_owner(member, self.job))
+        return None
 
-    def _refuse_late(self, started: float) -> None:
-        if time.monotonic() - started > WORKER_SECONDS:
-            late = [m.name for m in self.members if m.node_id not in self.grid.workers]
-            raise ClusterError(
-                f"{', '.join(late)}: no worker after {WORKER_SECONDS:.0f} s. On the node: "
-                f"journalctl -u 'fedrnn-job@*{self.job}*'"
-            )
+    def _tell(self, member: Member, reason: str) -> None:
+        status = member.state["status"]
+        if status == "pending":
+            self._say(_ask_owner(member, self.job, reason))
+        elif status == "running":
+            by = "the operator's allow-list" if member.state["approval"] == "auto" else "its owner"
+            self._say(f"{member.name}: the job runs, approved by {by}")
+
+    def _leave_out_undecided(self, members: list[Member]) -> None:
+        if len(self.members) - len(members) >= (self._min_nodes or 0):
+            self._leave_out({m.name: f"{m.name}: its owner has not decided" for m in members})
+
+    def _leave_out(self, problems: dict[str, str]) -> None:
+        """Go on without these nodes, by name and with the reason. Raises ClusterError."""
+        if not problems:
+            return
+        left = [m for m in self.members if m.name not in problems]
+        gone = [m for m in self.members if m.name in problems]
+        if self._min_nodes is None or len(left) < self._min_nodes:
+            lines = list(problems.values())
+            if self._min_nodes is not None:
+                lines.append(f"{len(left)} nodes would be left, --min-nodes is {self._min_nodes}")
+            raise ClusterError("\n".join(lines))
+        if self._submitted:
+            self._cancel(gone)
+        for member in gone:
+            self.grid.workers.pop(member.node_id, None)
+            self._say(f"going on without {problems[member.name]}")
+        self.members = left
 
     def memory(self) -> dict[str, dict[str, float]]:
         """Return, by node that answers, the peak resident MB of each process of ours there."""
@@ -198,23 +250,24 @@ class Cluster:
     async def _status(self, member: Member) -> dict[str, Any]:
         return await member.client.status(self.job)
 
-    def _all(self, ask: Callable[[Member], Coroutine[Any, Any, T]]) -> list[T]:
-        """Ask all nodes at once; all that fail are named together."""
+    def _all(self, ask: Callable[[Member], Coroutine[Any, Any, T]]) -> list[tuple[Member, T]]:
+        """Ask all nodes at once; return those that answer with what they say."""
 
         async def gather() -> list[T | BaseException]:
             return await asyncio.gather(*(ask(m) for m in self.members), return_exceptions=True)
 
-        answers: list[T] = []
-        problems = []
-        for answer in self.loop.run(gather()):
+        answers: list[tuple[Member, T]] = []
+        problems: dict[str, str] = {}
+        for member, answer in zip(self.members, self.loop.run(gather()), strict=True):
             if isinstance(answer, LinkError):
-                problems.append(str(answer))
+                problems[member.name] = str(answer)
+            elif isinstance(answer, AnswerError):
+                problems[member.name] = f"{member.name}: {answer}"
             elif isinstance(answer, BaseException):
                 raise answer
             else:
-                answers.append(answer)
-        if problems:
-            raise ClusterError("\n".join(problems))
+                answers.append((member, answer))
+        self._leave_out(problems)
         return answers
 
 
@@ -230,10 +283,34 @@ async def _describe(member: Member) -> dict[str, Any]:
     return await member.client.describe()
 
 
-def _ask_owner(member: Member, job: str) -> str:
+def _held(name: str, holder: dict[str, str]) -> str:
+    """Say who holds a node and since when, and how it gets free."""
+    try:
+        since = datetime.fromisoformat(holder["since"]).astimezone()
+        when = f"{since:%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        when = holder["since"]
+    job, sender = printable(holder["job"]), printable(holder["sender"])
     return (
-        f"{member.name}: this code is new to its owner, who must decide. On {member.name}:"
+        f"{name}: {sender} holds it since {printable(when)} with the job {job}, and a node runs one"
+        f" job at a time. Run again when that has ended, or have its owner end it: ansible {name}"
+        f" -a 'fedrnn-owner deny {job} --reason …'"
+    )
+
+
+def _late(name: str, job: str) -> str:
+    return (
+        f"{name}: no worker after {WORKER_SECONDS:.0f} s. On the node: journalctl -u "
+        f"'fedrnn-job@*{job}*'"
+    )
+
+
+def _ask_owner(member: Member, job: str, reason: str) -> str:
+    why = reason or "this code is new to its owner, who must decide"
+    return (
+        f"{member.name}: the job waits: {why}. On {member.name}:"
         f" `fedrnn-owner show {job}`, then `fedrnn-owner approve {job}` or"
         f" `fedrnn-owner deny {job} --reason …`. From here: ansible {member.name} -a"
-        f" 'fedrnn-owner approve {job}'. To stop waiting, press Ctrl-C."
+        f" 'fedrnn-owner approve {job}'. To stop waiting, press Ctrl-C; --min-nodes N goes on with"
+        " the others."
     )

@@ -37,6 +37,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
     )
     parser.add_argument("--nodes", default="", help="train on these nodes only: pi1,pi2")
+    parser.add_argument(
+        "--min-nodes",
+        type=int,
+        metavar="N",
+        help="go on without nodes whose owner denies or has not decided, or that do not answer, as "
+        "long as N are left (default: wait for the owners of all)",
+    )
     parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
     parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")
     parser.add_argument("--model", choices=CELLS, default="bigru", help="the recurrent cell")
@@ -66,6 +73,14 @@ class Plan:
     config: RunConfig
     links: Links
     researcher: str
+    min_nodes: int | None
+
+    def __post_init__(self) -> None:
+        if self.min_nodes is not None and not 1 <= self.min_nodes <= len(self.links):
+            raise ValueError(
+                f"--min-nodes is {self.min_nodes}: it must be from 1 to {len(self.links)}, the "
+                "number of nodes"
+            )
 
 
 def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
@@ -82,7 +97,8 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         split=asked.split or "language",
     )
     if asked.local is not None:
-        return Plan(config, stack.enter_context(local_links(asked.local, config)), RESEARCHER)
+        links = stack.enter_context(local_links(asked.local, config))
+        return Plan(config, links, RESEARCHER, asked.min_nodes)
     inventory = read_inventory(asked.inventory or DEFAULT)
     nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
     config = replace(
@@ -91,7 +107,7 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         data_seed=inventory.data_seed,
         nodes=tuple(node.name for node in nodes),
     )
-    return Plan(config, ssh_links(inventory, nodes), inventory.researcher)
+    return Plan(config, ssh_links(inventory, nodes), inventory.researcher, asked.min_nodes)
 
 
 @contextmanager
@@ -119,10 +135,10 @@ def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
     display.say(f"{len(cluster.members)} nodes found")
     display.nodes(cluster.members)
     display.say(f"job {cluster.submit()} submitted")
-    grid = cluster.gather(display.say)
-    manifest["sha256"] = cluster.members[0].state["sha256"]
+    grid = cluster.gather()
+    manifest["sha256"] = cluster.sha256
     manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}
-    display.say(f"approved by every owner (sha256 {manifest['sha256'][:12]}…), workers are up")
+    display.say(f"{len(cluster.members)} workers are up (sha256 {cluster.sha256[:12]}…)")
     folder = RunFolder(manifest)
 
     def observe(event: dict[str, Any]) -> None:
@@ -179,8 +195,11 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         box = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
-            cluster = stack.enter_context(Cluster(plan.links, plan.researcher, box))
-            return train(cluster, plan.config, Display(plan.config.rounds))
+            display = Display(plan.config.rounds)
+            cluster = stack.enter_context(
+                Cluster(plan.links, plan.researcher, box, display.say, plan.min_nodes)
+            )
+            return train(cluster, plan.config, display)
         except (ClusterError, FederationError) as error:
             print(error, file=sys.stderr)
             return 1

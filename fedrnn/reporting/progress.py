@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fedrnn.datasite.layout import printable
+
 PLAIN_LINES = 25  # as many lines of rounds as a run prints without a terminal
 
 
@@ -46,7 +48,7 @@ class Display:
     def say(self, text: str) -> None:
         """Print one line with the seconds since the start."""
         seconds = time.monotonic() - self.started
-        self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {escape(text)}")
+        self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {escape(printable(text))}")
 
     def nodes(self, members: list[Any]) -> None:
         """Print what the nodes say of their data: counts and made-up samples, no row."""
@@ -56,7 +58,8 @@ class Display:
             told = member.described
             labels = ", ".join(told["labels"])
             mock = ", ".join(next(iter(told["mock"].values()))[:3])
-            table.add_row(member.name, told["dataset"], f"{told['rows']:,}", labels, mock)
+            texts = (member.name, told["dataset"], f"{told['rows']:,}", labels, mock)
+            table.add_row(*(escape(printable(text)) for text in texts))
         self.console.print(table)
 
     def event(self, event: dict[str, Any], bytes_moved: int) -> None:

@@ -6,6 +6,8 @@ import time
 from conftest import echo_app
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from fedrnn.transport import wire
+
 
 def ask(federation, kind="query", timeout=10.0, nodes=None):
     chosen = nodes or list(federation.grid.get_node_ids())
@@ -24,7 +26,28 @@ def test_every_node_answers_for_itself(federation):
 
 def test_what_a_client_raises_comes_back_in_words(federation):
     replies = ask(federation(echo_app(), echo_app()), "query.fails")
-    assert all(r.has_error() and "this node cannot" in r.error.reason for r in replies)
+    assert all(r.error.reason.startswith("RuntimeError in conftest.py, line") for r in replies)
+
+
+def test_what_a_client_raises_may_hold_a_row_and_does_not_leave(federation):
+    replies = ask(federation(echo_app(), echo_app()), "query.fails")
+    assert not [r for r in replies if "this node cannot" in r.error.reason]
+
+
+def test_a_node_that_answers_for_another_is_not_heard(federation, monkeypatch):
+    two = federation(echo_app(), echo_app())
+    monkeypatch.setattr(
+        "fedrnn.transport.worker.wire.dumps",
+        lambda reply: wire.message_to_proto(_as_node(reply, 1)).SerializeToString(),
+    )
+    first, second = ask(two)
+    assert not first.has_error()
+    assert second.has_error() and "pi2: it answers in the name of another" in second.error.reason
+
+
+def _as_node(reply, node):
+    reply.metadata.__dict__["_src_node_id"] = node
+    return reply
 
 
 def test_a_late_node_is_left_out_and_taken_back(federation):
