@@ -65,13 +65,20 @@ def test_a_note_without_a_job_is_nothing(site):
     assert list(site.mailbox.iterdir()) == []
 
 
-def test_an_approved_job_runs_and_its_outputs_are_published(site, names):
+def test_an_approved_job_runs_and_its_outputs_are_published_and_not_what_it_prints(site, names):
     create(site, names)
-    main = "import os, pathlib\npathlib.Path('outputs/n').write_text(os.environ['FEDRNN_DATA'])\n"
+    main = (
+        "import os, pathlib, sys\nprint('a row')\nprint('a row', file=sys.stderr)\n"
+        "pathlib.Path('outputs/n').write_text(os.environ['FEDRNN_DATA'])\n"
+    )
     start(site, main)
     wait_for_end(site, "job-1")
     assert status(site, "job-1") == "done"
     box = site.published(SENDER) / "SyftBox" / OWNER
+    assert not [p for p in box.rglob("*") if p.is_file() and "a row" in p.read_text()]
+    assert {(kept(site, "job-1") / f"std{log}.txt").read_text() for log in ("out", "err")} == {
+        "a row\n"
+    }
     output = next(box.rglob("outputs/n")).read_text()
     assert output == str(site.syftbox / OWNER / "private" / "syft_datasets" / "names")
     events = [entry["event"] for entry in Datasite(site).log.entries()]
