@@ -50,8 +50,11 @@ def reason(site: Site, name: str) -> str:
 
 def kept(site: Site, name: str) -> Path:
     """What the owner keeps of a job that has ended: outputs and what it printed."""
-    (review,) = site.archive.glob(f"*/app_data/job/review/{SENDER}/*/{name}")
-    return review
+    until = time.monotonic() + 30  # its end is published first, then it is moved to the archive
+    while not (found := list(site.archive.glob(f"*/app_data/job/review/{SENDER}/*/{name}"))):
+        assert time.monotonic() < until, f"{name} has not come into the archive"
+        time.sleep(0.05)
+    return found[0]
 
 
 def wait_for_end(site: Site, name: str) -> None:
