@@ -19,34 +19,27 @@ import argparse
 import contextlib
 import errno
 import fcntl
-import io
 import json
 import os
 import pwd
-import re
-import secrets
 import shlex
 import shutil
 import stat
 import sys
 import syslog
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fedrnn.datasite.layout import CANCEL, FINAL, MAX_BYTES, Site, job_key
+from fedrnn.datasite.parcel import Refused, read_job
 
-MAX_FILES = 500
 MAX_OPEN = 20  # jobs of one sender that have not ended
 MAX_WAITING = 32 << 20  # bytes of one sender that the datasite has not yet read
+MAX_TURNED_AWAY = 50  # jobs of one sender in an hour that never ran: each stays in the log for ever
 MAX_NOTE = 400  # characters of a refusal in the node's journal
-# At most eight folders deep, and every name safe on any terminal and in any encoding.
-MEMBER = re.compile(r"run\.sh|config\.yaml|code(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}){1,8}")
-
-
-class Refused(Exception):
-    """What the sender asked for is not granted; the text says why and what to do."""
 
 
 def describe(site: Site, sender: str) -> None:
@@ -63,8 +56,8 @@ def describe(site: Site, sender: str) -> None:
 def submit(site: Site, sender: str, job: str) -> None:
     """Put a job from standard input into the mailbox: all of it, or nothing."""
     key = job_key(sender, job)
-    files = _read_job(sys.stdin.buffer.read(MAX_BYTES + 1))
-    parcel = site.mailbox.parent / f".{secrets.token_hex(8)}"
+    files = read_job(sys.stdin.buffer.read(MAX_BYTES + 1))
+    parcel = site.mailbox.parent / f".{os.urandom(8).hex()}"
     os.umask(0o007)  # the datasite, by group, takes the parcel apart
     with _alone(site):
         if (site.mailbox / key).exists() or _state_file(site, sender, job).exists():
@@ -76,9 +69,6 @@ def submit(site: Site, sender: str, job: str) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
             parcel.rename(site.mailbox / key)
-        except OSError as error:
-            full = ": its owner must make room" if error.errno == errno.ENOSPC else ""
-            raise Refused(f"this node cannot take the job: {error.strerror}{full}") from None
         finally:
             shutil.rmtree(parcel, ignore_errors=True)
     print(json.dumps({"job": job, "status": "sent"}))
@@ -109,61 +99,19 @@ def _check_quota(site: Site, sender: str, size: int) -> None:
     states = [s for s in _states(site, sender) if s.get("status") not in FINAL]
     if len(states) + len(waiting) >= MAX_OPEN:
         raise Refused(f"{MAX_OPEN} of your jobs have not ended: wait, or cancel some")
+    lately = _states(site, sender, since=time.time() - 3600)
+    if sum(s.get("status") in ("rejected", "refused") for s in lately) >= MAX_TURNED_AWAY:
+        raise Refused(f"{MAX_TURNED_AWAY} of your jobs were turned away within an hour: wait")
 
 
-def _states(site: Site, sender: str) -> list[dict[str, Any]]:
-    return [json.loads(f.read_text()) for f in sorted(_states_folder(site, sender).glob("*.json"))]
-
-
-def _read_job(data: bytes) -> dict[str, bytes]:
-    """Return the files of a tar stream by path.
-
-    Raises Refused for anything but a few plain text files named `run.sh`, `config.yaml` or
-    `code/...`: no links, no devices, no holes, no way up.
-    """
-    if len(data) > MAX_BYTES:
-        raise Refused(f"the job is larger than {MAX_BYTES >> 20} MiB: send code, not data")
-    try:
-        files = _read_members(data)
-    except Refused:
-        raise
-    except Exception as error:  # whatever a hostile stream makes of the tar reader
-        raise Refused(f"the job is no tar stream of text files: {error}") from None
-    if not {"run.sh", "config.yaml"} <= files.keys() or len(files) < 3:
-        raise Refused("a job needs run.sh, config.yaml and at least one file in code/")
-    return files
-
-
-def _read_members(data: bytes) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    left = MAX_BYTES
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-        for member in tar:
-            if member.isdir():
-                continue
-            # isfile() holds for sparse files too, which grow out of nothing.
-            plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
-            if not (plain and MEMBER.fullmatch(member.name)) or member.name in files:
-                raise Refused(f"{member.name!r} has no place in a job")
-            left -= member.size
-            if len(files) >= MAX_FILES or member.size < 0 or left < 0:
-                raise Refused(
-                    f"a job has at most {MAX_FILES} files of {MAX_BYTES >> 20} MiB together"
-                )
-            stream = tar.extractfile(member)
-            files[member.name] = stream.read() if stream else b""
-            _require_text(member.name, files[member.name])
-    return files
-
-
-def _require_text(name: str, content: bytes) -> None:
-    """Refuse what its owner could not read before a decision: a pickle, a program, a picture."""
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(f"{name} is no text (byte {error.start}): a job is source code") from None
-    if "\0" in text:
-        raise Refused(f"{name} is no text (it holds a zero byte): a job is source code")
+def _states(site: Site, sender: str, since: float = 0) -> list[dict[str, Any]]:
+    """Return the states of this sender's jobs that were written since then, an epoch's seconds."""
+    states = []
+    for file in sorted(_states_folder(site, sender).glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):  # the datasite forgets the oldest
+            if file.stat().st_mtime >= since:
+                states.append(json.loads(file.read_text()))
+    return states
 
 
 def status(site: Site, sender: str, job: str | None = None) -> None:
@@ -281,14 +229,21 @@ def main() -> int:
         if not least <= len(words) - 1 <= most:
             raise Refused(f"{words[0]!r} takes {least} to {most} words")
         serve(Site.at(asked.root), asked.sender, *words[1:])
-    except (Refused, ValueError) as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
-        if asked.root is None:  # a node's owner finds it with `journalctl -t fedrnn-gate`
-            note(f"refused {asked.sender}: {command!r}: {str(refusal)!r}")
-        return 2
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        full = ": its owner must make room" if error.errno == errno.ENOSPC else ", try again"
+        return _refuse(asked, command, f"this node cannot do it: {error.strerror}{full}")
+    except (Refused, ValueError) as refusal:
+        return _refuse(asked, command, str(refusal))
     return 0
+
+
+def _refuse(asked: argparse.Namespace, command: str, why: str) -> int:
+    print(f"refused: {why}", file=sys.stderr)
+    if asked.root is None:  # a node's owner finds it with `journalctl -t fedrnn-gate`
+        note(f"refused {asked.sender}: {command!r}: {why!r}")
+    return 2
 
 
 def note(text: str) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 DATASET = "names"  # the one data set that a node offers
 DESCRIPTION = f".{DATASET}.json"  # in the SyftBox: what may be said of it, and what it came from
@@ -55,8 +54,7 @@ def printable(text: str) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """The folders of one datasite: of the system, or below one folder for `--local`."""
 
     etc: Path = Path("/etc/fedrnn")

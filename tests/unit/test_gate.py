@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -176,6 +177,19 @@ def test_a_sender_has_at_most_twenty_jobs_that_have_not_ended(site):
     refused = gate(site, "submit job-2", job())
     assert refused.returncode == 2 and b"wait, or cancel" in refused.stderr
     assert gate(site, "submit job-2", job(), sender="other@lab.local").returncode == 0
+
+
+def test_who_sends_what_never_runs_all_the_time_has_to_wait(site):
+    states = site.published(SENDER) / "jobs"
+    for number in range(50):
+        (states / f"old-{number}.json").write_text('{"status": "rejected"}')
+        (states / f"done-{number}.json").write_text('{"status": "done"}')
+    refused = gate(site, "submit job-1", job())
+    assert refused.returncode == 2 and b"within an hour: wait" in refused.stderr
+    assert gate(site, "submit job-1", job(), sender="other@lab.local").returncode == 0
+    an_hour_ago = time.time() - 3601
+    os.utime(states / "old-7.json", (an_hour_ago, an_hour_ago))
+    assert gate(site, "submit job-1", job()).returncode == 0
 
 
 def test_a_sender_fills_a_share_of_the_mailbox_and_no_more(site):
