@@ -143,9 +143,18 @@ class Datasite:
                     print(f"{key} cannot be cancelled: {error}", flush=True)
 
     def approve(self, job: JobInfo, reason: str, method: str = "manual", by: str = "") -> None:
-        """Approve exactly the files that the job has now. Raises ValueError unless it waits."""
+        """Approve exactly the files that arrived.
+
+        Raises ValueError unless the job waits and nobody has touched them.
+        """
         if job.status != "pending":
             raise ValueError(f"job {job.name!r} is {job.status}, there is nothing to approve")
+        arrived = self.log.received_fingerprint(job_key(job.submitted_by, job.name))
+        if fingerprint(manifest(job.job_submission_path)) != arrived:
+            raise ValueError(
+                f"the files of {job.name!r} are not those that arrived: somebody has changed "
+                f"{job.job_submission_path}. Deny the job, and find out who"
+            )
         self._note("approve", job, reason=reason, method=method, by=by)
         with quiet():
             job.approve(reason, approval_method=method)

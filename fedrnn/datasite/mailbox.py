@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from fedrnn.datasite.layout import CANCEL, MAX_BYTES, Site, split_key
+from fedrnn.datasite.policy import fingerprint, manifest
 from fedrnn.datasite.storage import Storage, sync
 
 MAX_DEPTH = 16
@@ -52,14 +53,22 @@ def receive(site: Site, storage: Storage, parcels: Iterable[Path]) -> dict[str, 
 
 
 def _receive(site: Site, storage: Storage, parcel: Path) -> None:
-    """Copy a parcel aside, look at it, and move it in: a power cut leaves all of it or nothing."""
+    """Take a parcel in, and note what it holds: nothing else of this name is ever approved."""
     sender, job = split_key(parcel.name)
     owner = storage.config.current_user_email
     target = storage.config.get_job_submission_dir(owner, sender, job)
-    if target.exists():
-        return  # a pass before this one took it in and ended before it emptied the mailbox
-    if storage.log.last(parcel.name):
-        raise ValueError("a job of this name has been here: choose another name")
+    if not target.exists():  # else a pass before this one ended before it emptied the mailbox
+        if storage.log.last(parcel.name):
+            raise ValueError("a job of this name has been here: choose another name")
+        _take_in(site, storage, parcel, target)
+    if not storage.log.last(parcel.name):
+        storage.log.add("receive", parcel.name, fingerprint(manifest(target)))
+
+
+def _take_in(site: Site, storage: Storage, parcel: Path, target: Path) -> None:
+    """Copy a parcel aside, look at it, and move it in: a power cut leaves all of it or nothing."""
+    sender, job = split_key(parcel.name)
+    owner = storage.config.current_user_email
     fresh = site.var / ".incoming"
     discard(fresh, site.mailbox.parent)
     copy_plain(parcel, fresh, durable=True)

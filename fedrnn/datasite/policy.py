@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedrnn.datasite.layout import Site
 FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
 MAX_REASON = 500  # characters: what people type is short, what an exception says may not be
 BLOCK = 1 << 16
+NO_FILE = "a link or a device"  # in the place of a hash: nothing approved ever has it
 
 
 class PolicyError(ValueError):
@@ -25,15 +27,17 @@ class PolicyError(ValueError):
 
 
 def manifest(job: Path) -> dict[str, str]:
-    """Map each file that would run, `run.sh` included, to its SHA-256.
+    """Map each file of a job, `run.sh` included, to its SHA-256, and what is none to `NO_FILE`.
 
-    `job` is a folder with `run.sh` and `code/`; `config.yaml` names the job and runs nothing.
+    `config.yaml` names the job and is not part of what runs. Raises OSError.
     """
-    files = [job / "run.sh", *(p for p in (job / "code").rglob("*") if p.is_file())]
-    return {
-        p.relative_to(job).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(files)
-    }
+    found = {}
+    for path in sorted(job.rglob("*")):
+        mode, name = path.lstat().st_mode, path.relative_to(job).as_posix()
+        if not stat.S_ISDIR(mode) and name != "config.yaml":
+            plain = stat.S_ISREG(mode)
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if plain else NO_FILE
+    return found
 
 
 def fingerprint(files: dict[str, str]) -> str:
@@ -123,6 +127,11 @@ class DecisionLog:
     def approved_fingerprint(self, key: str) -> str | None:
         """Return what was approved under this name, None when nothing was."""
         found = [e["sha256"] for e in self.entries() if e["job"] == key and e["event"] == "approve"]
+        return found[-1] if found else None
+
+    def received_fingerprint(self, key: str) -> str | None:
+        """Return what arrived under this name, None when nothing did."""
+        found = [e["sha256"] for e in self.entries() if e["job"] == key and e["event"] == "receive"]
         return found[-1] if found else None
 
     def revoked(self) -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from syft_job import JobInfo
 
 from fedrnn.datasite.layout import job_key, printable
-from fedrnn.datasite.policy import DecisionLog, fingerprint, manifest
+from fedrnn.datasite.policy import NO_FILE, DecisionLog, fingerprint, manifest
 
 GREEN, RED, CYAN, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 COLOURS = {"+": GREEN, "-": RED, "@": CYAN}
@@ -58,6 +58,9 @@ def shown(job: JobInfo, against: Baseline | None, colour: bool) -> Iterator[str]
     for path in sorted(files.keys() | known.keys()):
         if path not in files:
             yield printable(f"=== {path}  is not in this job any more")
+            continue
+        if files[path] == NO_FILE:
+            yield printable(f"=== {path}  is {NO_FILE}: somebody has changed this job on this node")
             continue
         lines = _lines(job.job_submission_path / path)
         if there is None or path not in known:

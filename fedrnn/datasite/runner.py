@@ -160,12 +160,9 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
             approved = self.log.approved_fingerprint(key) or ""
             self._require_data()
             self._prepare_outputs_dir(ref)
-            staged = self._stage(ref, key)
-            found = fingerprint(manifest(staged))
-            if found != approved:
-                raise ValueError(f"these files ({found}) are not the approved ones ({approved})")
+            staged = self._stage(ref, key, approved)
             self._set_status(ref, JobStatus.RUNNING)
-            self.log.add("start", key, found)
+            self.log.add("start", key, approved)
             self.launcher.start(key, staged)
         except Exception as error:  # one job never keeps another from its start
             self.fail(ref, str(error))
@@ -189,8 +186,10 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
     def _share_job_results(self, ref: JobRef, share_outputs: bool, share_logs: bool) -> None:
         """Share nothing yet: the job has only started. `finish` shares."""
 
-    def _stage(self, ref: JobRef, key: str) -> Path:
+    def _stage(self, ref: JobRef, key: str, approved: str) -> Path:
         """Copy the approved code to where the job's account reads it, and nothing else.
+
+        Raises ValueError when the files are not those of the fingerprint `approved`.
 
         The modes come from the umask, the group from the folder above: the datasite's sandbox
         may not set a group bit.
@@ -198,6 +197,10 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         staged = self.site.jobs / key
         discard(staged, self.site.jobs)
         copy_plain(self.manager.submission_dir(ref), staged)
+        (staged / "config.yaml").unlink(missing_ok=True)  # not part of what is approved
+        found = fingerprint(manifest(staged))
+        if found != approved:
+            raise ValueError(f"these files ({found}) are not the approved ones ({approved})")
         (staged / "environment").write_text(self._environment(key))
         for name in ("stdout.txt", "stderr.txt"):
             (staged / name).touch()

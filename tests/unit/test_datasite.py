@@ -55,6 +55,43 @@ def test_a_state_file_in_a_job_approves_nothing(site):
     assert status(site, "job-1") == "rejected"
 
 
+def swap(submission: Path) -> None:
+    (submission / "run.sh").write_text("touch /tmp/evil\n")
+
+
+def add_beside(submission: Path) -> None:
+    (submission / "lib.sh").write_text("touch /tmp/evil\n")
+
+
+def link(submission: Path) -> None:
+    (submission / "code" / "main.py").rename(submission.parent / "main.py")
+    (submission / "code" / "main.py").symlink_to(submission.parent / "main.py")
+
+
+def leave_out(submission: Path) -> None:
+    (submission / "run.sh").unlink()
+
+
+def lay_a_pipe(submission: Path) -> None:
+    os.mkfifo(submission / "code" / "pipe")
+
+
+@pytest.mark.parametrize("change", [swap, add_beside, link, leave_out, lay_a_pipe])
+def test_what_was_changed_after_it_arrived_is_not_approved(site, capsys, change):
+    parcel(site, "job-1")
+    datasite = Datasite(site)
+    datasite.step()
+    change(datasite.job("job-1").job_submission_path)
+    owner.show_list(datasite)
+    owner.show_job(datasite, "job-1")
+    with pytest.raises(ValueError, match="not those that arrived"):
+        datasite.approve(datasite.job("job-1"), "looks right")
+    datasite.step()
+    assert status(site, "job-1") == "pending"
+    shown = capsys.readouterr().out
+    assert ("a link or a device" in shown) == (change in (link, lay_a_pipe))
+
+
 def test_links_and_strangers_are_refused_and_the_mailbox_is_empty(site, capsys):
     folder = parcel(site, "job-1")
     (folder / "code" / "link.py").symlink_to("/etc/passwd")

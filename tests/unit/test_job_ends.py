@@ -82,7 +82,7 @@ def test_an_approved_job_runs_and_its_outputs_are_published_and_not_what_it_prin
     output = next(box.rglob("outputs/n")).read_text()
     assert output == str(site.syftbox / OWNER / "private" / "syft_datasets" / "names")
     events = [entry["event"] for entry in Datasite(site).log.entries()]
-    assert events == ["approve", "start", "end"]
+    assert events == ["receive", "approve", "start", "end"]
 
 
 def test_a_failing_job_says_so(site):
