@@ -1,14 +1,11 @@
 """The gate, run as sshd runs it: a process with the client's words in SSH_ORIGINAL_COMMAND."""
 
-import io
 import json
 import os
-import pickle
 import re
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,7 @@ import yaml
 
 from fedrnn.datasite.layout import SENDER as SENDER_RULE
 from fedrnn.datasite.layout import Site
+from tests.tars import HOSTILE, job
 
 ROOT = Path(__file__).parents[2]
 SENDER = "controller@lab.local"
@@ -42,52 +40,6 @@ def gate(site: Site, command: str, data: bytes = b"", sender: str = SENDER):
         env={**os.environ, "SSH_ORIGINAL_COMMAND": command},
         timeout=30,
     )
-
-
-def job(
-    extra: dict[str, bytes] | None = None,
-    members: list[tarfile.TarInfo] | None = None,
-    drop: str = "",
-):
-    files = {"run.sh": b"true\n", "config.yaml": b"name: x\n", "code/main.py": b"1\n"}
-    files.pop(drop, None)
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, content in {**files, **(extra or {})}.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-        for member in members or []:
-            tar.addfile(member)
-    return stream.getvalue()
-
-
-def named(*names: bytes) -> bytes:
-    """A job with files of these raw names beside the ordinary ones."""
-    return job({name.decode("utf-8", "surrogateescape"): b"1" for name in names})
-
-
-def sparse(kind: str) -> bytes:
-    """A job with a file that says to be 300 MiB and brings one byte of it."""
-    entry = tarfile.TarInfo("code/hole")
-    entry.size = 1
-    if kind == "pax":
-        entry.pax_headers = {"GNU.sparse.size": str(300 << 20), "GNU.sparse.map": "0,1"}
-    else:
-        entry.type = tarfile.GNUTYPE_SPARSE
-    return entry.tobuf(tarfile.PAX_FORMAT) + b"x".ljust(512, b"\0") + job()
-
-
-def nested_headers(count: int) -> bytes:
-    entry = tarfile.TarInfo("././@LongLink")
-    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 1
-    return (entry.tobuf() + b"x".ljust(512, b"\0")) * count + job()
-
-
-def link(name: str, kind: bytes, target: str = "/etc/passwd") -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = kind, target
-    return entry
 
 
 @pytest.mark.parametrize("command", ["", "sh", "cat /etc/passwd", "internal-sftp", "describe x y"])
@@ -120,39 +72,7 @@ def test_names_that_could_mean_a_path_are_refused(site, name):
     assert list(site.mailbox.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(job({"../../evil": b"x"}), id="way up"),
-        pytest.param(job({"code/../../evil": b"x"}), id="way up inside"),
-        pytest.param(job({"/tmp/evil": b"x"}), id="absolute"),
-        pytest.param(job({"state.yaml": b"status: approved"}), id="state of its own"),
-        pytest.param(job(members=[link("code/l", tarfile.SYMTYPE)]), id="symbolic link"),
-        pytest.param(job(members=[link("code/l", tarfile.LNKTYPE, "run.sh")]), id="hard link"),
-        pytest.param(job(members=[link("code/l", tarfile.FIFOTYPE)]), id="fifo"),
-        pytest.param(job({"code/b": b"\xff\xfe"}), id="binary"),
-        pytest.param(b"", id="empty"),
-        pytest.param(b"not a tar", id="no tar"),
-        pytest.param(job()[:700], id="cut off"),
-        pytest.param(job({"code/big": b"x" * (9 << 20)}), id="too large"),
-        pytest.param(named(b"code/\xff.py"), id="name that is not UTF-8"),
-        pytest.param(named(b"code/a\nb"), id="name with a newline"),
-        pytest.param(named(b"code/\xe2\x80\xaeyp.a"), id="name that reads backwards"),
-        pytest.param(named(b"code/.hidden"), id="hidden"),
-        pytest.param(named(b"code/" + b"a" * 65), id="long name"),
-        pytest.param(named(b"code"), id="code is a file"),
-        pytest.param(named(b"code/a", b"code/a/b"), id="file and folder of one name"),
-        pytest.param(named(b"code/" + b"a/" * 8 + b"b"), id="nine folders deep"),
-        pytest.param(named(b"code/" + b"a/" * 2000 + b"b"), id="2000 folders deep"),
-        pytest.param(sparse("gnu"), id="sparse, GNU"),
-        pytest.param(sparse("pax"), id="sparse, PAX"),
-        pytest.param(nested_headers(3000), id="headers of headers"),
-        pytest.param(job({f"code/{n}": b"" for n in range(10_000)}), id="10,000 files"),
-        pytest.param(job({}, drop="code/main.py"), id="no code"),
-        pytest.param(job({"code/model.pkl": pickle.dumps({"a": 1.5})}), id="pickle"),
-        pytest.param(job({"code/zero": b"a\0b"}), id="zero byte"),
-    ],
-)
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_what_has_no_place_in_a_job_is_refused(site, data):
     done = gate(site, "submit job-1", data)
     assert done.returncode == 2, done.stdout
