@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import tarfile
+import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,8 +20,10 @@ from fedrnn.datasite.policy import FINGERPRINT
 
 MAX_LABELS = 10_000
 MAX_TEXT = 4_000  # characters of anything that a node says in words
+MAX_NUMBER = 1 << 53  # what JSON, and a figure on a screen, can hold
 MAX_RESULTS = 256 << 20
 MAX_RESULT_FILES = 20_000
+PROTOCOL = re.compile(r"v\d{1,3}")  # PySyft's folder between a sender and his jobs
 STATUSES = ("sent", "pending", "approved", "running", *FINAL)
 
 
@@ -44,14 +49,15 @@ def description(data: bytes, owner: str) -> dict[str, Any]:
         and isinstance(labels, dict)
         and 0 < len(labels) <= MAX_LABELS
         and all(_counts(n) for n in labels.values())
-        and told.get("rows") == sum(labels.values())
+        and _counts(told.get("rows"))
+        and told["rows"] == sum(labels.values())
         and isinstance(mock, dict)
         and mock.keys() == labels.keys()
         and all(isinstance(rows, list) and _are(str, *rows) for rows in mock.values())
-        and isinstance(node, dict)
+        and _is_software(node)
         and (running is None or _is_holder(running))
     )
-    if not fits or not _are(str, *(labels or ()), *(node or ())):
+    if not fits or not _are(str, *(labels or ())):
         raise AnswerError(f"{owner}'s node describes its data in a form that is not ours")
     known = ("dataset", "schema", "rows", "labels", "mock", "owner", "node", "running")
     return {field: told.get(field) for field in known}
@@ -68,12 +74,12 @@ def state(data: bytes, owner: str, job: str) -> dict[str, Any]:
     fits = (
         told.get("status") in STATUSES
         and _are((str, type(None)), told.get("reason"), told.get("approval"))
-        and (code is None or isinstance(code, int))
+        and (code is None or _is_number(code))
         and (digest is None or (isinstance(digest, str) and FINGERPRINT.match(digest)))
         and (held is None or _is_holder(held))
         and isinstance(memory, dict)
         and _are(str, *memory)
-        and _are((int, float), *memory.values())
+        and all(_is_number(mb, float) for mb in memory.values())
     )
     if not fits:
         raise AnswerError(f"{owner}'s node tells the state of {job} in a form that is not ours")
@@ -112,10 +118,22 @@ def unpack(data: bytes, box: Path, owner: str, sender: str, job: str = "") -> No
         raise
     except Exception as error:  # whatever a hostile stream makes of the tar reader
         raise AnswerError(f"{owner}'s node sends results that are no tar: {error!r}") from None
-    for path, content_ in files.items():
-        target = box.joinpath(*path.parts)
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        target.write_bytes(content_)
+    _lay_out(files, box, owner)
+
+
+def _lay_out(files: dict[PurePosixPath, bytes], box: Path, owner: str) -> None:
+    """Write the files aside first: names that no disk takes, or that collide, show there."""
+    with tempfile.TemporaryDirectory(dir=box, prefix=".") as fresh:
+        try:
+            for path, content in files.items():
+                target = Path(fresh, path)
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                target.write_bytes(content)
+            if files:  # each is below the owner's folder
+                shutil.copytree(Path(fresh, owner), box / owner, dirs_exist_ok=True)
+        except (OSError, ValueError, shutil.Error) as error:
+            told = f"{_short(error)}: is there room in {box}?"
+            raise AnswerError(f"what {owner}'s node sends cannot be written: {told}") from None
 
 
 def _is_shared(path: PurePosixPath, owner: str, sender: str, job: str) -> bool:
@@ -123,9 +141,10 @@ def _is_shared(path: PurePosixPath, owner: str, sender: str, job: str) -> bool:
     if path.is_absolute() or ".." in parts or "\0" in str(path) or parts[:1] != (owner,):
         return False
     if not job:
-        return parts[1:3] == ("public", "syft_datasets")
+        return parts[1:3] == ("public", "syft_datasets") and len(parts) > 4
     review = ("app_data", "job", "review", sender)
-    return parts[1:5] == review and len(parts) > 7 and parts[6] == job
+    of_job = len(parts) > 7 and PROTOCOL.fullmatch(parts[5]) is not None and parts[6] == job
+    return parts[1:5] == review and of_job
 
 
 def _table(data: bytes, owner: str, what: str) -> dict[str, Any]:
@@ -143,8 +162,26 @@ def _is_holder(told: Any) -> bool:
     return isinstance(told, dict) and _are(str, *(told.get(field) for field in fields))
 
 
+def _is_software(told: Any) -> bool:
+    """Tell whether this is what `datasite.software` says: texts, and a table of packages."""
+    if not isinstance(told, dict):
+        return False
+    packages = told.get("packages", {})
+    texts = [value for name, value in told.items() if name != "packages"]
+    if not isinstance(packages, dict) or not _are(dict, *packages.values()):
+        return False
+    texts += [text for package in packages.values() for pair in package.items() for text in pair]
+    return _are((str, type(None)), *told, *packages, *texts)
+
+
 def _counts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return _is_number(value) and value >= 0
+
+
+def _is_number(value: Any, kind: type = int) -> bool:
+    """Tell whether this is an int, or of `kind`: no truth value, not NaN, not without measure."""
+    known = isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return known and abs(value) <= MAX_NUMBER
 
 
 def _are(kind: Any, *values: Any) -> bool:
