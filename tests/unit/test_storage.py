@@ -11,8 +11,15 @@ from fedrnn.datasite import storage
 from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site
 
-TORN = {"empty": b"", "zeros": bytes(600), "half": b"status: app", "binary": b"\xff\xfe\x80",
-        "other YAML": b"- 1\n", "no state": b"status: fine\n", "tag": b"!!python/object:x {}\n"}  # fmt: skip
+TORN = {
+    "empty": b"",
+    "zeros": bytes(600),
+    "half": b"status: app",
+    "binary": b"\xff\xfe\x80",
+    "other YAML": b"- 1\n",
+    "no state": b"status: fine\n",
+    "tag": b"!!python/object:x {}\n",
+}
 
 
 def state_file(site: Site, name: str = "job-1") -> Path:
