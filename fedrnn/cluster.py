@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from fedrnn.datasite.policy import fingerprint
 from fedrnn.datasite.researcher import NodeClient, training_code, training_manifest
 from fedrnn.inventory import Inventory, Node
 from fedrnn.transport.grid import Loop, NodeGrid
-from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
+from fedrnn.transport.link import Link, LinkError, LocalLink, SSHAddress, SSHLink
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -110,8 +112,9 @@ class Cluster:
                 f"  {m.name}: {printable(m.described['schema'])}" for m in self.members
             )
             raise ClusterError(f"the nodes' data sets differ in their schema:\n{table}")
-        held = {m.name: m.described["running"] for m in self.members if m.described["running"]}
-        self._leave_out({name: _held(name, holder) for name, holder in held.items()})
+        held = {m.name: _held(m, m.described["running"]) for m in self.members
+                if m.described["running"]}  # fmt: skip
+        self._leave_out(held)
 
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
@@ -169,13 +172,14 @@ class Cluster:
         if state["status"] in FINAL:
             why = reason or f"return code {state['return_code']}"
             log = f". Its owner can read its log there: fedrnn-owner show {self.job}"
-            said = log if state["status"] == "failed" else ""
+            there = state["status"] == "failed" and not isinstance(member.link, LocalLink)
+            said = log if there else ""
             return f"{member.name}: the job is {state['status']}: {why}{said}"
         if state["sha256"] not in (None, self.sha256):
             return f"{member.name}: it says that the job is other code than was sent to it"
         holder = state["held_by"]
         if holder and not (holder["job"].startswith(TRAINING) and holder["job"] > self.job):
-            return _held(member.name, holder)  # of two runs that met, the younger one gives way
+            return _held(member, holder)  # of two runs that met, the younger one gives way
         if state["status"] != before:
             self._tell(member, reason)
         if state["worker"]:  # attached at once: a worker without a researcher gives up
@@ -211,6 +215,11 @@ class Cluster:
             self.grid.workers.pop(member.node_id, None)
             self._say(f"going on without {problems[member.name]}")
         self.members = left
+
+    def states(self) -> dict[str, str]:
+        """Return by node how its job is now."""
+        states = self._states()
+        return {m.name: _word(states.get(m.name)) for m in self.members}
 
     def memory(self) -> dict[str, dict[str, float]]:
         """Return, by node that answers, the peak resident MB of each process of ours there."""
@@ -283,7 +292,14 @@ async def _describe(member: Member) -> dict[str, Any]:
     return await member.client.describe()
 
 
-def _held(name: str, holder: dict[str, str]) -> str:
+def _tool(member: Member) -> str:
+    """Return how the owner's command is called on a node; with `--local` that is here."""
+    if not isinstance(member.link, LocalLink):
+        return "fedrnn-owner"
+    return shlex.join([sys.executable, "-m", "fedrnn.owner", "--root", str(member.link.root)])
+
+
+def _held(member: Member, holder: dict[str, str]) -> str:
     """Say who holds a node and since when, and how it gets free."""
     try:
         since = datetime.fromisoformat(holder["since"]).astimezone()
@@ -291,10 +307,11 @@ def _held(name: str, holder: dict[str, str]) -> str:
     except ValueError:
         when = holder["since"]
     job, sender = printable(holder["job"]), printable(holder["sender"])
+    name, deny = member.name, f"{_tool(member)} deny {job} --reason …"
+    typed = deny if isinstance(member.link, LocalLink) else f"ansible {name} -a '{deny}'"
     return (
         f"{name}: {sender} holds it since {printable(when)} with the job {job}, and a node runs one"
-        f" job at a time. Run again when that has ended, or have its owner end it: ansible {name}"
-        f" -a 'fedrnn-owner deny {job} --reason …'"
+        f" job at a time. Run again when that has ended, or have its owner end it: {typed}"
     )
 
 
@@ -307,10 +324,11 @@ def _late(name: str, job: str) -> str:
 
 def _ask_owner(member: Member, job: str, reason: str) -> str:
     why = reason or "this code is new to its owner, who must decide"
+    local = isinstance(member.link, LocalLink)
+    tool, where = _tool(member), "In another terminal" if local else f"On {member.name}"
+    far = "" if local else f" From here: ansible {member.name} -a '{tool} approve {job}'."
     return (
-        f"{member.name}: the job waits: {why}. On {member.name}:"
-        f" `fedrnn-owner show {job}`, then `fedrnn-owner approve {job}` or"
-        f" `fedrnn-owner deny {job} --reason …`. From here: ansible {member.name} -a"
-        f" 'fedrnn-owner approve {job}'. To stop waiting, press Ctrl-C; --min-nodes N goes on with"
-        " the others."
+        f"{member.name}: the job waits: {why}. {where}: `{tool} show {job}`, then"
+        f" `{tool} approve {job}` or `{tool} deny {job} --reason …`.{far}"
+        " To stop waiting, press Ctrl-C; --min-nodes N goes on with the others."
     )

@@ -133,8 +133,8 @@ def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
     manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
     cluster.describe()
     display.say(f"{len(cluster.members)} nodes found")
-    display.nodes(cluster.members)
     display.say(f"job {cluster.submit()} submitted")
+    display.nodes(cluster.members, cluster.states())
     grid = cluster.gather()
     manifest["sha256"] = cluster.sha256
     manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}

@@ -50,15 +50,17 @@ class Display:
         seconds = time.monotonic() - self.started
         self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {escape(printable(text))}")
 
-    def nodes(self, members: list[Any]) -> None:
-        """Print what the nodes say of their data: counts and made-up samples, no row."""
-        table = Table("node", "data set", "rows", "labels", "mock sample", box=None, pad_edge=False)
+    def nodes(self, members: list[Any], states: dict[str, str]) -> None:
+        """Print how the job of each node is, and what it says of its data: counts, and no row."""
+        heads = ("node", "job", "data set", "rows", "labels", "mock sample (made up)")
+        table = Table(*heads, box=None, pad_edge=False)
         self._members = {member.name for member in members}
         for member in members:
             told = member.described
             labels = ", ".join(told["labels"])
             mock = ", ".join(next(iter(told["mock"].values()))[:3])
-            texts = (member.name, told["dataset"], f"{told['rows']:,}", labels, mock)
+            state = states[member.name]
+            texts = (member.name, state, told["dataset"], f"{told['rows']:,}", labels, mock)
             table.add_row(*(escape(printable(text)) for text in texts))
         self.console.print(table)
 

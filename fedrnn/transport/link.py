@@ -181,7 +181,7 @@ class LocalLink:
     """The same gate as a process of this account, over a datasite below one folder."""
 
     def __init__(self, name: str, root: Path, sender: str) -> None:
-        self.name = name
+        self.name, self.root = name, root
         self._root = ["--root", os.fspath(root)]
         self._sender = ["--sender", sender]
         self._open: list[asyncio.subprocess.Process] = []

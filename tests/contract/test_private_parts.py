@@ -25,8 +25,8 @@ PACKAGES = ("flwr", "syft", "syft_rds", "syft_job", "syft_datasets", "syft_perms
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy", *PACKAGES}
 SOURCES = sorted(
     path
-    for folder in ("fedrnn", "bench", "tests/contract", "tests/unit")
-    for path in (ROOT / folder).rglob("*.py")
+    for folder in ("fedrnn", "bench", "tests/contract", "tests/unit/inprocess.py")
+    for path in ([ROOT / folder] if folder.endswith(".py") else (ROOT / folder).rglob("*.py"))
 )
 LISTED = {part.name for part in PARTS}
 NAMES = {name.rpartition(":")[2].rpartition(".")[2] for name in LISTED} | OF_OBJECTS.keys()

@@ -1,0 +1,143 @@
+"""Nodes that are in the way of a run: real datasites of this account behind real gates."""
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from fedrnn.cluster import Cluster, ClusterError
+from fedrnn.datasite.researcher import allow_list
+from fedrnn.local import local_site
+from fedrnn.transport.link import LocalLink
+
+ROOT = Path(__file__).parents[2]
+SENDER = "controller@lab.local"
+
+
+@pytest.fixture
+def cluster(tmp_path, names) -> Iterator:
+    """Return a function that makes a cluster: of nodes that run our code, and that wait."""
+    with ExitStack() as stack:
+
+        @contextmanager
+        def make(runs: int, wait: int, min_nodes: int | None, said: list[str]):
+            approved, links = allow_list(["training"]), {}
+            for number in range(1, runs + wait + 1):
+                name = f"node{number}"
+                owner = f"{name}@lab.local"
+                allowed = approved if number <= runs else {}
+                root = stack.enter_context(local_site(owner, SENDER, names, allowed))
+                links[name] = (LocalLink(name, root, SENDER), owner)
+            with Cluster(links, SENDER, tmp_path / "box", said.append, min_nodes) as made:
+                yield made
+
+        yield make
+
+
+def begin(made: Cluster) -> None:
+    made.describe()
+    made.submit()
+
+
+def typed(line: str) -> None:
+    """Do what a user does with a command that he is shown."""
+    subprocess.run(line.replace("…", "'no way'"), shell=True, cwd=ROOT, check=True,
+                   capture_output=True)  # fmt: skip
+
+
+def shown(said: list[str], verb: str) -> str:
+    """The command that the one line on a job that waits shows for a verb."""
+    (line,) = (line for line in said if "the job waits" in line)
+    return next(c for c in re.findall("`([^`]+)`", line) if f" {verb} train-" in c)
+
+
+def in_background(made: Cluster, said: list[str], verb: str) -> threading.Thread:
+    def wait_and_type() -> None:
+        while not any("the job waits" in line for line in said):
+            threading.Event().wait(0.05)
+        typed(shown(said, verb))
+
+    thread = threading.Thread(target=wait_and_type)
+    thread.start()
+    return thread
+
+
+def test_the_commands_shown_for_a_local_node_work_as_they_stand(cluster):
+    said: list[str] = []
+    with cluster(0, 1, None, said) as made:
+        begin(made)
+        assert made.states() == {"node1": "pending"}
+        thread = in_background(made, said, "approve")
+        made.gather()
+        thread.join()
+        typed(shown(said, "show"))
+        assert "node1: the job runs, approved by its owner" in said
+        assert made.end() == {"node1": "done"}
+
+
+def test_a_node_whose_owner_denies_ends_the_run_with_his_reason(cluster):
+    said: list[str] = []
+    with cluster(0, 1, None, said) as made:
+        begin(made)
+        thread = in_background(made, said, "deny")
+        with pytest.raises(ClusterError, match=r"^node1: the job is rejected: no way$"):
+            made.gather()
+        thread.join()
+
+
+def test_min_nodes_goes_on_without_an_owner_who_has_not_decided(cluster):
+    said: list[str] = []
+    with cluster(1, 1, 1, said) as made:
+        begin(made)
+        grid = made.gather()
+        assert list(grid.get_node_ids()) == [1]
+        assert "going on without node2: its owner has not decided" in said
+        assert made.names == {1: "node1"}
+
+
+def test_min_nodes_is_a_limit(cluster):
+    said: list[str] = []
+    with cluster(0, 2, 2, said) as made:
+        begin(made)
+        thread = threading.Thread(target=lambda: typed(_deny(made)))
+        thread.start()
+        thread.join()
+        with pytest.raises(ClusterError, match="1 nodes would be left, --min-nodes is 2"):
+            made.gather()
+
+
+def _deny(made: Cluster) -> str:
+    from fedrnn.cluster import _tool
+
+    return f"{_tool(made.members[1])} deny {made.job} --reason no"
+
+
+def test_a_node_that_does_not_answer_is_left_out_as_long_as_enough_are_left(cluster, tmp_path):
+    said: list[str] = []
+    with cluster(2, 0, 1, said) as made:
+        made.members[1].client.gate = LocalLink("node2", tmp_path / "gone", SENDER)
+        begin(made)
+        assert made.names == {1: "node1"}
+        assert [line for line in said if line.startswith("going on without node2: ")]
+    with cluster(1, 0, None, said) as made:
+        made.members[0].client.gate = LocalLink("node1", tmp_path / "gone", SENDER)
+        with pytest.raises(ClusterError, match=r"^node1: "):
+            made.describe()
+
+
+def test_a_second_run_is_told_who_holds_a_node_and_the_command_shown_frees_it(cluster, tmp_path):
+    said: list[str] = []
+    with cluster(1, 0, None, said) as first:
+        begin(first)
+        (member,) = first.members
+        links = {"node1": (LocalLink("node1", member.link.root, SENDER), member.owner)}
+        with Cluster(links, SENDER, tmp_path / "second", said.append) as second:
+            with pytest.raises(ClusterError, match=f"{SENDER} holds it since .* {first.job}") as no:
+                second.describe()
+            typed(str(no.value).partition("have its owner end it: ")[2])
+            second.describe()
+        assert first.states() == {"node1": "failed"}
