@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -78,8 +79,9 @@ class SSHLink:
         connection = await self._connect()
         try:
             process = await connection.create_process(command, encoding=None)
-            process.stdin.write(data)
-            process.stdin.write_eof()
+            with contextlib.suppress(BrokenPipeError):  # it has answered already
+                process.stdin.write(data)
+                process.stdin.write_eof()
             output = await self._read(process.stdout, command)
             errors = await self._read(process.stderr, command)
             await process.wait_closed()
