@@ -6,7 +6,8 @@ requests to the drive pass through a Unix socket where Google's take a network; 
 the moment a job is on the drive, where he would poll, approves it unread, and syncs twice for it
 where the accessors of his client would five times; the researcher is told when to fetch the result;
 `run.sh` starts the code where the stock one would first install an environment; nobody shields the
-job from its owner's processes and files.
+job from its owner's processes and files. What grows with the number of jobs is the owner's sync: it
+reads all of the datasite's permission files anew for each file that a job has left.
 """
 
 from __future__ import annotations
@@ -191,8 +192,8 @@ class StockSyft:
         (job / "run.sh").write_text(run)
         self.client.sync_engine.push_job_files(job)
 
-    def job(self, name: str, code: Path) -> tuple[float, float]:
-        """Return the seconds from submission to result, and those of the owner's pass."""
+    def job(self, name: str, code: Path) -> tuple[float, dict[str, float]]:
+        """Return the seconds from submission to result, and what the owner's pass took."""
         started = time.perf_counter()
         with quiet():
             self._submit(name, code)
@@ -202,7 +203,7 @@ class StockSyft:
         review = self.folder / RESEARCHER / OWNER / "app_data" / "job" / "review"
         if not list(review.glob(f"*/*/{name}/outputs/counts.json")):
             sys.exit(f"stock syft: the result of {name} has not come")
-        return seconds, took["seconds"]
+        return seconds, took
 
     def socket(self, name: str, code: Path) -> float:
         """Return the seconds from submission to the socket of a worker; see it end."""
