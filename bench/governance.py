@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -242,6 +243,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.governance", description=__doc__)
     parser.add_argument("--jobs", type=int, default=JOBS, help=f"counting jobs (default {JOBS})")
     jobs, console = parser.parse_args().jobs, Console()
+    # Whoever ends it early gets the allow-list back, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
     with tempfile.TemporaryDirectory() as folder:
         training = training_code(Path(folder) / "training")
         ours = measure_ours(console, jobs, training)
