@@ -100,9 +100,11 @@ class Ours:
         """Return the seconds from submission to the socket of a worker; end it."""
         started = time.perf_counter()
         self._loop.run(self._client.submit(code, name, "main.py"))
-        self._wait(name, lambda state: state["worker"])
-        seconds = time.perf_counter() - started
-        self._loop.run(self._client.cancel(name))
+        try:
+            self._wait(name, lambda state: state["worker"])
+            seconds = time.perf_counter() - started
+        finally:  # a worker that nobody speaks to would hold the node for minutes
+            self._loop.run(self._client.cancel(name))
         self._wait(name, lambda state: state["status"] in FINAL)
         return seconds
 
