@@ -24,6 +24,7 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import stat
 import sys
 import syslog
@@ -39,6 +40,7 @@ from fedrnn.datasite.parcel import Refused, read_job
 MAX_OPEN = 20  # jobs of one sender that have not ended
 MAX_WAITING = 32 << 20  # bytes of one sender that the datasite has not yet read
 MAX_TURNED_AWAY = 50  # jobs of one sender in an hour that never ran: each stays in the log for ever
+MAX_SECONDS = 300  # that a job may take to arrive
 MAX_NOTE = 400  # characters of a refusal in the node's journal
 
 
@@ -56,7 +58,7 @@ def describe(site: Site, sender: str) -> None:
 def submit(site: Site, sender: str, job: str) -> None:
     """Put a job from standard input into the mailbox: all of it, or nothing."""
     key = job_key(sender, job)
-    files = read_job(sys.stdin.buffer.read(MAX_BYTES + 1))
+    files = read_job(_receive())
     parcel = site.mailbox.parent / f".{os.urandom(8).hex()}"
     os.umask(0o007)  # the datasite, by group, takes the parcel apart
     with _alone(site):
@@ -74,6 +76,19 @@ def submit(site: Site, sender: str, job: str) -> None:
     print(json.dumps({"job": job, "status": "sent"}))
 
 
+def _receive() -> bytes:
+    """Read a job from standard input, as long as that may last: a session holds memory."""
+
+    def late(*_: object) -> None:
+        raise Refused(f"the job has not arrived within {MAX_SECONDS} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(MAX_SECONDS)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    signal.alarm(0)
+    return data
+
+
 @contextlib.contextmanager
 def _alone(site: Site) -> Iterator[None]:
     """Hold the mailbox while a quota is looked at and used, against a sender's other sessions."""
@@ -88,9 +103,10 @@ def _alone(site: Site) -> Iterator[None]:
 def _check_quota(site: Site, sender: str, size: int) -> None:
     """Refuse another job of a sender who has much on this node that has not ended."""
     waiting = [p for p in site.mailbox.glob(f"{sender}:*") if p.suffix != CANCEL]
-    for path in (path for parcel in waiting for path in parcel.rglob("*")):
-        with contextlib.suppress(OSError):  # the datasite may just have taken it
-            size += path.lstat().st_size
+    for folder, _, files in (entry for parcel in waiting for entry in os.walk(parcel)):
+        for name in files:
+            with contextlib.suppress(OSError):  # the datasite may just have taken it
+                size += Path(folder, name).lstat().st_size
     if size > MAX_WAITING:
         raise Refused(
             f"more than {MAX_WAITING >> 20} MiB of yours wait in the mailbox: does the datasite "

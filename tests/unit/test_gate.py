@@ -112,6 +112,21 @@ def test_who_sends_what_never_runs_all_the_time_has_to_wait(site):
     assert gate(site, "submit job-1", job()).returncode == 0
 
 
+def test_a_job_that_does_not_come_to_an_end_is_not_waited_for(site):
+    patient = (
+        "import sys, fedrnn.datasite.gate as gate; gate.MAX_SECONDS = 1; sys.exit(gate.main())"
+    )
+    words = [sys.executable, "-c", patient, "--root", site.var.parent, "--sender", SENDER]
+    environment = {**os.environ, "SSH_ORIGINAL_COMMAND": "submit job-1"}
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment
+    ) as waiting:
+        waiting.stdin.write(job()[:700])
+        waiting.stdin.flush()
+        assert b"has not arrived within 1 s" in waiting.stderr.read()
+    assert waiting.returncode == 2 and list(site.mailbox.iterdir()) == []
+
+
 def test_a_sender_fills_a_share_of_the_mailbox_and_no_more(site):
     waiting = site.mailbox / f"{SENDER}:job"
     waiting.mkdir()
