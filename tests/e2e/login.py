@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import asyncssh
 from cluster import INVENTORY, Lab
 
+from fedrnn.datasite.layout import FINAL
 from tests.tars import job as tar
 
 NODE = "pi1"
@@ -38,6 +39,7 @@ class Login:
 
     def __init__(self, lab: Lab, key: Path = KEY, email: str = RESEARCHER) -> None:
         self.email, self._runner = email, asyncio.Runner()
+        self.sent: set[str] = set()
         self.connection = self.run(
             asyncssh.connect(
                 "127.0.0.1", lab.port(NODE), username="fedrnn", client_keys=[str(key)],
@@ -45,7 +47,13 @@ class Login:
             )
         )  # fmt: skip
 
-    def close(self) -> None:
+    def __enter__(self) -> Login:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what a test that failed has left waiting or running, and the connection."""
+        for name in self.sent & {n for n, s in self.states().items() if s not in FINAL}:
+            self.ask(f"cancel {name}")
         self.connection.close()
         self.run(self.connection.wait_closed())
         self._runner.close()
@@ -62,8 +70,11 @@ class Login:
 
         async def ask(command: str, data: bytes) -> Answer:
             async with free:
-                done = await self.connection.run(command, input=data, encoding=None)
-            return Answer(done.exit_status, done.stdout, done.stderr)
+                process = await self.connection.create_process(command, encoding=None)
+                process.stdin.write(data)
+                process.stdin.write_eof()  # which `communicate` leaves out where nothing is sent
+                out, err = await process.communicate()
+            return Answer(process.exit_status, out, err)
 
         return await asyncio.gather(*(ask(*question) for question in questions))
 
@@ -75,7 +86,7 @@ class Login:
 
         return self._runner.run(wait())
 
-    def job(self, name: str, files: dict[str, bytes] | None = None, **config: str) -> bytes:
+    def job(self, name: str, files: dict[str, bytes] | None = None, /, **config: str) -> bytes:
         """A job that this node takes; `files` and fields of its config.yaml may be others."""
         told = {
             "canonical_name": "JobSubmissionMetadata", "version": "1", "name": name,
@@ -90,7 +101,8 @@ class Login:
         }
         return tar({**ordinary, **(files or {})})
 
-    def submit(self, name: str, files: dict[str, bytes] | None = None, **config: str) -> None:
+    def submit(self, name: str, files: dict[str, bytes] | None = None, /, **config: str) -> None:
+        self.sent.add(name)
         sent = self.ask(f"submit {name}", self.job(name, files, **config))
         assert sent.code == 0, sent
 

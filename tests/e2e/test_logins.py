@@ -30,9 +30,8 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def login(lab: Lab) -> Iterator[Login]:
-    login = Login(lab)
-    yield login
-    login.close()
+    with Login(lab) as login:
+        yield login
 
 
 def ssh(lab: Lab, *words: str | bytes, key: Path = KEY, user: str = "fedrnn") -> list[str | bytes]:
