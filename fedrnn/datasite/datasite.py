@@ -28,7 +28,7 @@ from fedrnn.datasite.archive import Archive
 from fedrnn.datasite.layout import CANCEL, DESCRIPTION, FINAL, Site, job_key
 from fedrnn.datasite.mailbox import contents, damaged, discard, receive, remove
 from fedrnn.datasite.policy import DecisionLog, PolicyError, allow_list, fingerprint, manifest
-from fedrnn.datasite.publish import mirror, place, publish_refusals, publish_states
+from fedrnn.datasite.publish import mirror, place, publish_refusal, publish_refusals, publish_states
 from fedrnn.datasite.runner import Launcher, ProcessLauncher, Runner, SystemdLauncher
 from fedrnn.datasite.storage import Storage
 
@@ -116,7 +116,8 @@ class Datasite:
         for key, folder in damaged(self.storage).items():
             self.log.add("refuse", key, "", reason=TORN)
             discard(folder, self.site.var)
-            self._refuse({key: TORN})
+            print(f"refused {key!r}: {TORN}", flush=True)
+            publish_refusal(self.site, key, TORN)
 
     def _approve_allowed(self) -> None:
         try:

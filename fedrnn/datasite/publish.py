@@ -53,12 +53,18 @@ def publish_refusals(site: Site, researchers: Iterable[str], refused: Mapping[st
     for name, reason in refused.items():
         with contextlib.suppress(ValueError):
             sender, job = split_key(name)
-            folder = site.published(sender) / "jobs"
-            target = folder / f"{job}.json"
-            if sender in researchers and not target.exists():
-                told = {"job": job, "status": "refused", "reason": reason[:MAX_REASON]}
-                place(json.dumps(told).encode(), target)
-                _forget_refusals(folder)
+            known = sender in researchers
+            if known and not (site.published(sender) / "jobs" / f"{job}.json").exists():
+                publish_refusal(site, name, reason)
+
+
+def publish_refusal(site: Site, key: str, reason: str) -> None:
+    """Tell a sender that a job is refused, whatever was said of it before."""
+    sender, job = split_key(key)
+    folder = site.published(sender) / "jobs"
+    told = {"job": job, "status": "refused", "reason": reason[:MAX_REASON]}
+    place(json.dumps(told).encode(), folder / f"{job}.json")
+    _forget_refusals(folder)
 
 
 def _forget_refusals(folder: Path) -> None:

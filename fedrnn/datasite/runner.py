@@ -250,7 +250,8 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         (review / "returncode.txt").write_text(str(return_code))
         if return_code != 0 and reason is None:
             files = manifest(self.manager.submission_dir(ref))
-            reason = failure.where(review / "stderr.txt", files)
+            told = failure.where(review / "stderr.txt", files)
+            reason = told or f"it ended with the exit code {return_code}"
         super()._share_job_results(ref, share_outputs=True, share_logs=False)
         self.log.add(
             "end", key, self.log.approved_fingerprint(key) or "", result=return_code,

@@ -152,3 +152,21 @@ def test_the_umask_is_as_it_was_when_staging_fails(site, monkeypatch):
     finally:
         os.umask(before)
     assert (status(site, "job-1"), reason(site, "job-1")) == ("failed", "the disk is full")
+
+
+def test_a_waiting_job_that_a_power_cut_has_torn_is_refused_to_its_sender(site):
+    """Its sender was told `pending` before: that must not stay for ever."""
+    parcel(site, "job-1")
+    Datasite(site).step()
+    assert status(site, "job-1") == "pending"
+    next(site.syftbox.glob(f"*/app_data/job/inbox/{SENDER}/*/job-1/config.yaml")).write_bytes(
+        b"[\0"
+    )
+    Datasite(site).step()
+    assert status(site, "job-1") == "refused" and "power cut" in reason(site, "job-1")
+
+
+def test_a_job_that_failed_without_an_exception_is_told_its_exit_code_and_not_its_approval(site):
+    start(site, "raise SystemExit(3)\n")
+    wait_for_end(site, "job-1")
+    assert reason(site, "job-1") == "it ended with the exit code 3"
