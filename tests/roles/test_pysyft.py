@@ -50,6 +50,18 @@ def test_other_accounts_read_neither_data_nor_state(host, account, path):
     assert reading.rc != 0 and "Permission denied" in reading.stderr
 
 
+def test_nothing_of_the_datasite_is_open_to_every_account(host):
+    """But the three folders on the way, whose own names say nothing; no account writes to them."""
+    tops = "/etc/fedrnn /var/lib/fedrnn /run/fedrnn"
+    found = host.check_output(f"sudo find {tops} ! -type l -perm /o+rwx -printf '%m %p\\n'")
+    assert sorted(found.splitlines()) == [
+        "755 /etc/fedrnn", "755 /run/fedrnn", "775 /var/lib/fedrnn",
+    ]  # fmt: skip
+    assert host.check_output("stat -c %G /var/lib/fedrnn") == "fedrnn-owner"
+    secrets = "/var/lib/fedrnn/decisions.jsonl /run/fedrnn/launch /etc/ssh/ssh_host_*_key"
+    assert set(host.check_output(f"sudo sh -c 'stat -c %a {secrets}'").split()) == {"600"}
+
+
 def test_the_owner_reads_the_data_so_the_test_above_can_fail(host):
     reading = run_as(host, "fedrnn-owner", "cat /var/lib/fedrnn/SyftBox/*/private/*/names/*.txt")
     assert reading.rc == 0 and len(reading.stdout) > 1000
