@@ -42,6 +42,7 @@ from fedrnn.transport.grid import Loop
 JOBS = 100
 RIVAL_JOBS = 30  # a hundred would take it twenty minutes
 AROUND = 5  # jobs whose median stands for the first and for the hundredth
+WAIT_SECONDS = 180  # for one step of a job, before giving up
 STARTS = 3  # training jobs, and imports of torch
 RESULTS = Path(__file__).parent / "results" / "governance.json"
 COUNT = Path(__file__).parent / "count_job"
@@ -109,10 +110,10 @@ class Ours:
         return seconds
 
     def _wait(self, name: str, good: Any) -> dict[str, Any]:
-        until = time.monotonic() + 60
+        until = time.monotonic() + WAIT_SECONDS
         while not good(state := self._loop.run(self._client.status(name))):
             if time.monotonic() > until or state["status"] in FINAL:
-                sys.exit(f"{self.node.name}: {name} is in the way: {state}")
+                sys.exit(f"{self.node.name}: {name} is not where it should be by now: {state}")
             time.sleep(0.05)
         return state
 
