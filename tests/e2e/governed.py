@@ -103,9 +103,10 @@ class Governed:
 
     def is_gone(self, name: str) -> bool:
         """Tell whether no process, unit, account or folder of a job is left."""
+        folders = f"/run/fedrnn/{key(name)}", f"/run/systemd/system/{unit(name)}.d"
         left = (
             f"{WORKERS}; systemctl list-units --all --plain --no-legend '{unit(name)}';"
-            f" ls -d '/run/fedrnn/{key(name)}' '{VAR}/jobs/{key(name)}' 2>/dev/null"
+            f" ls -d '{VAR}/jobs/{key(name)}' '{folders[0]}' '{folders[1]}' 2>/dev/null"
         )
         return self.lab.ssh(NODE, f"sudo sh -c {shlex.quote(left)}").stdout == ""
 

@@ -176,6 +176,7 @@ def test_the_launcher_starts_nothing_that_was_not_staged(node: Governed) -> None
         tries = {word: f'python3 -c "{say % word}print(s.makefile().read())"' for word in words}
         for word, (code, text) in node.attempts("fedrnn-owner", tries).items():
             assert code == 0 and "uid=" not in text, (word, text)
+            assert "done" not in text or word.startswith("stop "), (word, text)
         assert node.lab.ssh(NODE, WORKERS).stdout == ""
         said = node.root(f"journalctl -q -o cat --since=@{began} _PID=1")
         assert f"Started {unit(name)}" not in said and "Started fedrnn-job@" not in said, said
