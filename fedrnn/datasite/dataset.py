@@ -45,10 +45,14 @@ def count_rows(folder: Path) -> dict[str, int]:
         )
     counts = {}
     for file in files:
+        content = file.read_bytes()
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = content.decode().splitlines()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not UTF-8 ({error.reason}): convert it") from None
+            number = content[: error.start].count(b"\n") + 1
+            raise ValueError(
+                f"{file} is not UTF-8 in line {number}: convert it, for example with iconv"
+            ) from None
         counts[file.stem] = sum(1 for line in lines if line.strip())
         if not counts[file.stem]:
             raise ValueError(f"{file} is empty: remove it or fill it")

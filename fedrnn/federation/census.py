@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.strategies import FederationError
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.data import MIN_BATCH, PARTS, Part, spelling
+
+UNEVEN = 10.0
+"""The commonest label has so many times the names of the rarest: the loss then minds the rare."""
+ADJUSTMENT = 0.15
+"""The weight of logit adjustment then: 4 points of macro-recall for 0.1 of accuracy."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,26 @@ class Census:
     def train_rows(self) -> dict[int, int]:
         """Training names by node id."""
         return {node: sum(parts["train"].values()) for node, parts in self.counts.items()}
+
+    @property
+    def train_names(self) -> dict[str, int]:
+        """Training names by label, over all nodes."""
+        return {
+            label: sum(parts["train"].get(label, 0) for parts in self.counts.values())
+            for label in self.labels
+        }
+
+    def logit_shift(self, weight: float | None) -> list[float]:
+        """Return ``weight`` times the log of each label's share of the training names [C].
+
+        None as weight is ``ADJUSTMENT`` where labels are ``UNEVEN``, else 0. A label without a
+        training name counts as one of one name.
+        """
+        names = np.maximum(1, list(self.train_names.values()))
+        if weight is None:
+            weight = ADJUSTMENT if names.max() > UNEVEN * names.min() else 0.0
+        shift: list[float] = (weight * np.log(names / names.sum())).tolist()
+        return shift
 
 
 def take_census(grid: WatchedGrid, config: RunConfig) -> Census:

@@ -9,19 +9,26 @@ type           arrays                                 reply
 ============== ====================================== ==========================================
 query          none                                   config ``labels``; metrics: a count per
                                                       label for train, validation, test
-train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` int8, ``scales`` float32; or
-               ``scales`` since round ``base``         the metric ``stale`` 1 and no arrays
+train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` int8, ``scales`` float32; no
+               ``scales`` since round ``base``         arrays where the metric ``stale`` is 1 or
+                                                      ``loss`` is not finite
 train          the model, by parameter name           the model after local epochs
-evaluate       the model, by parameter name           metrics: confusion, loss-sum, withheld
+evaluate       the model, by parameter name           metrics: confusion, calibration, loss-sum,
+                                                      withheld
 ============== ====================================== ==========================================
+
+What strategies may add to the config is honoured: FedProx's ``proximal-mu``, and ``logit-shift``,
+which is added to the logits in training.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -114,17 +121,21 @@ def train_gradient(message: Message, context: Context) -> Message:
     data, batches = _batches(_folder(), settings, _whole(config, "batch"), _whole(config, "seed"))
     seed_dropout(_whole(config, "seed"), _whole(config, "node"), round_)
     index = batches.at(round_)
-    flat, loss = gradient(model, *data.at(index))
-    sent, residual = compress(flat, residual, sizes)
-    context.state[_VIEW] = _arrays(weights=weights, residual=residual)
-    context.state[_ROUND] = ConfigRecord({"round": round_})
+    flat, loss = gradient(model, *data.at(index), _shift(config))
+    finite = np.isfinite(flat).all()
     metrics = {
         "stale": 0,
         "num-examples": len(index),
-        "loss": loss,
+        "loss": loss if finite else math.nan,
         "compute-seconds": time.perf_counter() - started,
         "rss-mb": _rss_mb(),
     }
+    if not finite:
+        log.warning("round %d: the gradient is not finite (loss %s): not sent", round_, loss)
+        return _reply(message, None, metrics)
+    sent, residual = compress(flat, residual, sizes)
+    context.state[_VIEW] = _arrays(weights=weights, residual=residual)
+    context.state[_ROUND] = ConfigRecord({"round": round_})
     return _reply(message, _arrays(values=sent.values, scales=sent.scales), metrics)
 
 
@@ -148,6 +159,8 @@ def train(message: Message, context: Context) -> Message:
         first=(round_ - 1) * steps + 1,
         steps=steps,
         lr=_number(config, "local-lr"),
+        proximal_mu=_number(config, "proximal-mu") if "proximal-mu" in config else 0.0,
+        shift=_shift(config),
     )
     metrics = {
         "num-examples": len(data.targets),
@@ -160,7 +173,7 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Reply the confusion matrix of the asked part, row by row, and the summed loss in nats.
+    """Reply the counts of a ``Score`` on the asked part, row by row.
 
     Of fewer than ``MIN_BATCH`` names it would tell too much: all zeros then, and ``withheld`` 1.
     """
@@ -174,10 +187,11 @@ def evaluate(message: Message, context: Context) -> Message:
         log.warning("%s: %d names are too few to evaluate", config["part"], len(data.targets))
         data = data.at(np.zeros(0, dtype=np.int64))
     result = score(model, data, len(settings.labels))
-    metrics: dict[str, int | float | list[int]] = {
+    metrics: dict[str, int | float | list[int] | list[float]] = {
         "withheld": int(withheld),
         "num-examples": len(data.targets),
         "confusion": result.confusion.reshape(-1).tolist(),
+        "calibration": result.calibration.reshape(-1).tolist(),
         "loss-sum": result.loss_sum,
         "rss-mb": _rss_mb(),
     }
@@ -225,6 +239,12 @@ def _number(config: ConfigRecord, key: str) -> float:
     return float(cast(float, config[key]))
 
 
+def _shift(config: ConfigRecord) -> torch.Tensor | None:
+    if "logit-shift" not in config:
+        return None
+    return torch.tensor(cast(list[float], config["logit-shift"]), dtype=torch.float32)
+
+
 def _arrays(**values: NDArray[np.float32] | NDArray[np.int8]) -> ArrayRecord:
     return ArrayRecord({name: Array(value) for name, value in values.items()})
 
@@ -232,7 +252,7 @@ def _arrays(**values: NDArray[np.float32] | NDArray[np.int8]) -> ArrayRecord:
 def _reply(
     message: Message,
     arrays: ArrayRecord | None,
-    metrics: dict[str, int | float | list[int]] | dict[str, int | float],
+    metrics: Mapping[str, int | float | list[int] | list[float]],
 ) -> Message:
     content = RecordDict({"metrics": MetricRecord(dict(metrics))})
     if arrays is not None:
@@ -270,13 +290,8 @@ def _batches(folder: str, settings: _Settings, size: int, seed: int) -> tuple[Ex
 def _model(settings: _Settings) -> CharRNN:
     # One thread: the batches are too small to gain from more, and each costs memory.
     torch.set_num_threads(1)
-    return CharRNN(
-        len(settings.labels),
-        settings.cell,
-        settings.embedding,
-        settings.hidden,
-        settings.dropout,
-    )
+    s = settings
+    return CharRNN(len(s.labels), s.cell, s.embedding, s.hidden, s.dropout)
 
 
 def _rss_mb() -> float:

@@ -14,12 +14,13 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
+from fedrnn.federation.catalogue import make_strategy
 from fedrnn.federation.census import Census, take_census
-from fedrnn.federation.strategies import FederationError, Shapes, make_strategy, to_arrays, to_flat
+from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_flat
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.checkpoint import ModelConfig, save
 from fedrnn.learning.data import PARTS, Part
-from fedrnn.learning.evaluation import accuracy, macro_recall
+from fedrnn.learning.evaluation import BINS, Score
 from fedrnn.learning.model import parameters_of, shapes
 
 Event = dict[str, Any]
@@ -32,20 +33,25 @@ app = ServerApp()
 class Outcome:
     """What a run has reached. It is filled round by round, so that an interrupted run keeps it.
 
-    ``weights`` [P] are those after ``rounds`` rounds, ``losses`` one training loss per round in
-    nats (NaN where no node reported one), ``validation`` (round, accuracy, macro-recall) each;
-    ``confusion`` int64 [C, C] on the test part is None when the run was interrupted. ``rows``
-    counts training names, ``rss_mb`` is the peak of the worker process, both by node name.
+    ``weights`` [P] are those after round ``chosen``: of a finished run, the evaluated round that
+    was best on the validation part, before that the last of ``rounds`` rounds. ``losses`` is one
+    training loss per round in nats (NaN where no node reported one), ``validation`` (round,
+    accuracy, macro-recall) each. ``scores`` on the test part are by node name, none when the run
+    was interrupted. ``counts`` are names by node name, part and label; ``rss_mb`` is the peak of
+    the worker process and ``dropped`` counts the updates that were not finite, by node name.
     """
 
     weights: NDArray[np.float32]
     model: ModelConfig
-    rows: dict[str, int]
+    counts: dict[str, Mapping[Part, Mapping[str, int]]]
     rounds: int = 0
+    chosen: int = 0
     losses: list[float] = field(default_factory=list)
     validation: list[tuple[int, float, float]] = field(default_factory=list)
-    confusion: NDArray[np.int64] | None = None
+    scores: dict[str, Score] = field(default_factory=dict)
+    logit_shift: list[float] = field(default_factory=list)
     rss_mb: dict[str, float] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
 
     @property
@@ -54,14 +60,31 @@ class Outcome:
         return self.model.labels
 
     @property
+    def rows(self) -> dict[str, int]:
+        """The number of training names by node name."""
+        return {name: sum(parts["train"].values()) for name, parts in self.counts.items()}
+
+    @property
+    def score(self) -> Score | None:
+        """The score of all nodes on the test part; None when the run was interrupted."""
+        if not self.scores:
+            return None
+        return sum(self.scores.values(), Score.nothing(len(self.labels)))
+
+    @property
+    def confusion(self) -> NDArray[np.int64] | None:
+        """The confusion matrix int64 [C, C] on the test part; None when interrupted."""
+        return self.score.confusion if self.score else None
+
+    @property
     def accuracy(self) -> float | None:
         """Accuracy on the test part, a fraction; None when the run was interrupted."""
-        return None if self.confusion is None else accuracy(self.confusion)
+        return self.score.figures()["accuracy"] if self.score else None
 
     @property
     def macro_recall(self) -> float | None:
         """Mean recall over the labels of the test part, a fraction; None when interrupted."""
-        return None if self.confusion is None else macro_recall(self.confusion)
+        return self.score.figures()["macro_recall"] if self.score else None
 
 
 def federate(
@@ -86,13 +109,15 @@ def federate(
     census = take_census(watched, config)
     model = ModelConfig(census.labels, config.cell, config.embedding, config.hidden, config.dropout)
     network = model.build(config.seed)
-    rows = {watched.name(node): n for node, n in census.train_rows.items()}
-    outcome = Outcome(parameters_of(network), model, rows)
-    observe(_nodes_event(watched, census))
-    run = _Run(watched, config, observe, outcome, shapes(network), sum(rows.values()))
+    counts = {watched.name(node): parts for node, parts in census.counts.items()}
+    outcome = Outcome(parameters_of(network), model, counts)
+    outcome.logit_shift = census.logit_shift(config.logit_adjustment)
+    observe(_nodes_event(outcome))
+    run = _Run(watched, config, observe, outcome, shapes(network))
     try:
         run.train(census)
-        outcome.confusion = run.evaluate("test", config.rounds)
+        run.choose()
+        outcome.scores = run.evaluate("test", outcome.chosen)
     except KeyboardInterrupt:
         outcome.interrupted = True
     except FederationError as error:
@@ -100,19 +125,20 @@ def federate(
         raise
     finally:
         outcome.rss_mb = {watched.name(node): mb for node, mb in watched.rss_mb.items()}
+        outcome.dropped = {watched.name(node): n for node, n in watched.dropped.items()}
     return outcome
 
 
-def _nodes_event(grid: WatchedGrid, census: Census) -> Event:
+def _nodes_event(outcome: Outcome) -> Event:
     nodes = {
-        grid.name(node): {
+        name: {
             "rows": sum(sum(labels.values()) for labels in parts.values()),
             **{part: sum(parts[part].values()) for part in PARTS},
             "labels": sorted(parts["train"]),
         }
-        for node, parts in census.counts.items()
+        for name, parts in outcome.counts.items()
     }
-    return {"event": "nodes", "labels": list(census.labels), "nodes": nodes}
+    return {"event": "nodes", "labels": list(outcome.labels), "nodes": nodes}
 
 
 @dataclass
@@ -124,7 +150,7 @@ class _Run:
     observe: Observe
     outcome: Outcome
     shapes: Shapes
-    rows: int
+    best: tuple[float, int, NDArray[np.float32]] | None = None
 
     def train(self, census: Census) -> None:
         strategy = make_strategy(self.shapes, census.train_rows, self.config, self._node_config())
@@ -138,8 +164,13 @@ class _Run:
             evaluate_fn=self._after_round,
         )
 
-    def evaluate(self, part: Part, round_: int) -> NDArray[np.int64]:
-        """Return the nodes' summed confusion matrix of ``part``, and tell the observer."""
+    def choose(self) -> None:
+        """Go back to the weights that were best on the validation part."""
+        if self.best:
+            _, self.outcome.chosen, self.outcome.weights = self.best
+
+    def evaluate(self, part: Part, round_: int) -> dict[str, Score]:
+        """Return by node name the score on its names of ``part``, and tell the observer."""
         config = ConfigRecord({**self._node_config(), "part": part})
         arrays = to_arrays(self.outcome.weights, self.shapes)
         content = RecordDict({"arrays": arrays, "config": config})
@@ -149,32 +180,30 @@ class _Run:
         ]
         replies = self.grid.send_and_receive(messages, timeout=self.config.timeout)
         size = len(self.outcome.labels)
-        confusion = np.zeros((size, size), dtype=np.int64)
-        loss = 0.0
-        for reply in replies:
-            if reply.has_content():
-                metrics = reply.content.metric_records["metrics"]
-                confusion += np.array(metrics["confusion"], dtype=np.int64).reshape(size, size)
-                loss += float(cast(float, metrics["loss-sum"]))
-        examples = int(confusion.sum())
+        scores = {
+            self.grid.name(reply.metadata.src_node_id): _score(reply, size)
+            for reply in replies
+            if reply.has_content()
+        }
+        total = sum(scores.values(), Score.nothing(size))
         self.observe(
             {
                 "event": "evaluation",
                 "part": part,
                 "round": round_,
-                "accuracy": accuracy(confusion),
-                "macro_recall": macro_recall(confusion),
-                "loss": loss / max(1, examples),
-                "examples": examples,
-                "nodes": sum(reply.has_content() for reply in replies),
+                **total.figures(),
+                "examples": total.examples,
+                "nodes": len(scores),
             }
         )
-        return confusion
+        return scores
 
     def _node_config(self) -> ConfigRecord:
         config, model = self.config, self.outcome.model
+        adjusted = any(self.outcome.logit_shift)
         return ConfigRecord(
             {
+                **({"logit-shift": self.outcome.logit_shift} if adjusted else {}),
                 "labels": list(model.labels),
                 "cell": model.cell,
                 "embedding": model.embedding,
@@ -194,7 +223,7 @@ class _Run:
             return None
         now = time.perf_counter()
         self.outcome.weights = to_flat(arrays, self.shapes)
-        self.outcome.rounds = round_
+        self.outcome.rounds = self.outcome.chosen = round_
         loss = self.grid.train_loss()
         self.outcome.losses.append(loss)
         self.observe(
@@ -208,12 +237,26 @@ class _Run:
                 "errors": self.grid.train_errors(),
             }
         )
-        if round_ % self.config.evaluate_every == 0 or round_ == self.config.rounds:
-            confusion = self.evaluate("validation", round_)
-            figures = (round_, accuracy(confusion), macro_recall(confusion))
-            self.outcome.validation.append(figures)
+        every = self.config.evaluate_every or max(1, self.config.rounds // 12)
+        if round_ % every == 0 or round_ == self.config.rounds:
+            scores = self.evaluate("validation", round_)
+            total = sum(scores.values(), Score.nothing(len(self.outcome.labels)))
+            figures = total.figures()
+            accuracy = figures["accuracy"]
+            self.outcome.validation.append((round_, accuracy, figures["macro_recall"]))
+            if self.best is None or accuracy >= self.best[0]:
+                self.best = (accuracy, round_, self.outcome.weights)
         self._started = time.perf_counter()
         return None
+
+
+def _score(reply: Message, labels: int) -> Score:
+    metrics = reply.content.metric_records["metrics"]
+    return Score(
+        np.array(metrics["confusion"], dtype=np.int64).reshape(labels, labels),
+        float(cast(float, metrics["loss-sum"])),
+        np.array(metrics["calibration"], dtype=np.float64).reshape(3, BINS),
+    )
 
 
 @app.main()

@@ -1,4 +1,4 @@
-"""Flower strategies: one gradient a round (ours), and Flower's own federated averaging."""
+"""Our own Flower strategy: one gradient a round. Flower's own are in ``catalogue``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.codec import Quantised, dequantise, quantise
 from fedrnn.learning.data import MIN_BATCH
+from fedrnn.learning.optimiser import AdamW, schedule
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -50,54 +51,6 @@ def shares(batch: int, rows: Mapping[int, int]) -> dict[int, int]:
     """Share a round's ``batch`` names out over the nodes in proportion to their rows."""
     total = sum(rows.values())
     return {node: max(MIN_BATCH, round(batch * n / total)) for node, n in rows.items()}
-
-
-def schedule(step: int, steps: int, warm_up: float = 0.1) -> float:
-    """Return the factor of the learning rate at ``step`` of 0 to ``steps`` - 1.
-
-    It rises linearly to 1 over ``warm_up`` of the run and falls along a cosine towards 0.
-    """
-    warm = max(1.0, warm_up * steps)
-    if step < warm:
-        return min(1.0, (step + 1) / warm)
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-
-
-class AdamW:
-    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101) on one numpy vector [P].
-
-    The gradient is clipped to the norm 1 first: after averaging, since clipping on the nodes would
-    weigh them by what they happen to hold.
-    """
-
-    beta1 = 0.9
-    beta2 = 0.999
-    epsilon = 1e-8
-    decay = 1e-2
-    clip = 1.0
-
-    def __init__(self, size: int) -> None:
-        self._mean = np.zeros(size, dtype=np.float32)
-        self._square = np.zeros(size, dtype=np.float32)
-        self._steps = 0
-
-    def step(
-        self, weights: NDArray[np.float32], gradient: NDArray[np.float32], lr: float
-    ) -> NDArray[np.float32]:
-        """Return the weights after one step at the rate ``lr``."""
-        # Not np.linalg.norm: BLAS may sum in another order on another number of cores.
-        norm = math.sqrt(float(np.square(gradient, dtype=np.float64).sum()))
-        clipped = gradient * np.float32(min(1.0, self.clip / (norm + 1e-12)))
-        self._steps += 1
-        self._mean = self._mean * np.float32(self.beta1) + clipped * np.float32(1 - self.beta1)
-        self._square = self._square * np.float32(self.beta2) + np.square(clipped) * np.float32(
-            1 - self.beta2
-        )
-        mean = self._mean / np.float32(1 - self.beta1**self._steps)
-        square = self._square / np.float32(1 - self.beta2**self._steps)
-        kept = weights * np.float32(1 - lr * self.decay)
-        change: NDArray[np.float32] = mean / (np.sqrt(square) + np.float32(self.epsilon))
-        return kept - np.float32(lr) * change
 
 
 class GradientStrategy(Strategy):
@@ -231,17 +184,3 @@ class GradientStrategy(Strategy):
     ) -> MetricRecord | None:
         """Return nothing, as nothing was asked."""
         return None
-
-
-def make_strategy(
-    shapes: Shapes, rows: Mapping[int, int], config: RunConfig, node_config: ConfigRecord
-) -> Strategy:
-    """Return the strategy named in ``config`` for nodes with training ``rows`` by node id."""
-    if config.strategy == "gradient":
-        return GradientStrategy(shapes, rows, config, node_config)
-    # One node is enough for it to go on: with fewer than its minimum, FedAvg waits for ever.
-    return FedAvg(
-        fraction_evaluate=0.0,
-        min_train_nodes=1,
-        min_available_nodes=1,
-    )

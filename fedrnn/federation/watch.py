@@ -1,4 +1,4 @@
-"""A Flower Grid that notes what passes through it, and does not let silence pass."""
+"""A Flower Grid that notes what passes through it, and lets neither silence nor NaN pass."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -15,7 +16,8 @@ from fedrnn.federation.strategies import FederationError
 class WatchedGrid(Grid):
     """Passes everything on to ``grid``, whatever the strategy, and keeps the nodes' metrics.
 
-    Flower's strategies go on with the old model when no node replied; here that is an error.
+    Flower's strategies go on with the old model when no node replied; here that is an error. They
+    also average what is not a number; here such an update is dropped, told and counted.
     """
 
     def __init__(self, grid: Grid, names: Mapping[int, str]) -> None:
@@ -25,6 +27,7 @@ class WatchedGrid(Grid):
         self._train: list[Message] = []
         self._train_errors: dict[str, str] = {}
         self.rss_mb: dict[int, float] = {}
+        self.dropped: dict[int, int] = {}
 
     def name(self, node: int) -> str:
         """Return the name of a node, its id where it has none."""
@@ -74,7 +77,7 @@ class WatchedGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
-        """Return the replies in the order of node ids.
+        """Return the replies in the order of node ids, without updates that are not finite.
 
         Raises:
             FederationError: no node replied with content; it says what each of them said.
@@ -84,9 +87,12 @@ class WatchedGrid(Grid):
             return []
         received = self._grid.send_and_receive(sent, timeout=timeout)
         replies = sorted(received, key=lambda reply: reply.metadata.src_node_id)
+        silent = self._silent(sent, replies, timeout)
+        if sent[0].metadata.message_type.startswith("train"):
+            replies = self._finite(replies, silent)
         good = [reply for reply in replies if reply.has_content()]
         if not good:
-            raise FederationError(f"no node answered {self._complaints(sent, replies, timeout)}")
+            raise FederationError(f"no node answered {_complaints(sent, silent)}")
         for reply in good:
             metrics = reply.content.metric_records["metrics"]
             if "rss-mb" in metrics:
@@ -95,8 +101,20 @@ class WatchedGrid(Grid):
                 self.rss_mb[node] = peak
         if sent[0].metadata.message_type.startswith("train"):
             self._train = good
-            self._train_errors = self._silent(sent, replies, timeout)
+            self._train_errors = silent
         return replies
+
+    def _finite(self, replies: list[Message], silent: dict[str, str]) -> list[Message]:
+        """Return the replies without updates that are not finite; note those in ``silent``."""
+        kept = []
+        for reply in replies:
+            if reply.has_content() and (fault := _not_finite(reply.content)):
+                node = reply.metadata.src_node_id
+                self.dropped[node] = self.dropped.get(node, 0) + 1
+                silent[self.name(node)] = f"its update was dropped: {fault}"
+            else:
+                kept.append(reply)
+        return kept
 
     def all_replies(self, messages: list[Message], *, timeout: float | None) -> list[Message]:
         """Return the replies in the order of node ids, one for every message.
@@ -106,9 +124,8 @@ class WatchedGrid(Grid):
         """
         replies = self.send_and_receive(messages, timeout=timeout)
         if len([reply for reply in replies if reply.has_content()]) < len(messages):
-            raise FederationError(
-                f"not every node answered {self._complaints(messages, replies, timeout)}"
-            )
+            silent = self._silent(messages, replies, timeout)
+            raise FederationError(f"not every node answered {_complaints(messages, silent)}")
         return replies
 
     def last_train(self) -> dict[str, dict[str, float]]:
@@ -152,9 +169,20 @@ class WatchedGrid(Grid):
                 result.pop(name, None)
         return result
 
-    def _complaints(
-        self, sent: list[Message], replies: list[Message], timeout: float | None
-    ) -> str:
-        silent = self._silent(sent, replies, timeout)
-        lines = [f"  {name}: {reason}" for name, reason in silent.items()]
-        return f"a {sent[0].metadata.message_type} message:\n" + "\n".join(lines)
+
+def _complaints(sent: list[Message], silent: dict[str, str]) -> str:
+    lines = [f"  {name}: {reason}" for name, reason in silent.items()]
+    return f"a {sent[0].metadata.message_type} message:\n" + "\n".join(lines)
+
+
+def _not_finite(content: RecordDict) -> str:
+    """Return what in an update is no finite number, nothing if all is well."""
+    for record in content.metric_records.values():
+        loss = record.get("loss", 0.0)
+        if isinstance(loss, list) or not math.isfinite(loss):
+            return f"its loss is {loss}"
+    for arrays in content.array_records.values():
+        for name, array in arrays.items():
+            if array.dtype.startswith("float") and not np.isfinite(array.numpy()).all():
+                return f"{name} has values that are not finite"
+    return ""

@@ -82,12 +82,14 @@ def read_folder(folder: Path | str) -> dict[str, list[str]]:
 
 
 def _read_names(path: Path) -> list[str]:
+    content = path.read_bytes()
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
         # Not chained: the original carries the file's bytes, which are private.
         raise DataError(
-            f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv"
+            f"{path} is not UTF-8 in line {line}: convert it, for example with iconv"
         ) from None
     names = sorted({name for line in text.splitlines() if (name := normalise(line))})
     if not names:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,13 +22,22 @@ def seed_dropout(*numbers: int) -> None:
 
 
 def gradient(
-    model: nn.Module, ids: Tensor, lengths: Tensor, targets: Tensor
+    model: nn.Module,
+    ids: Tensor,
+    lengths: Tensor,
+    targets: Tensor,
+    shift: Tensor | None = None,
 ) -> tuple[NDArray[np.float32], float]:
-    """Return the gradient [P] of the mean cross-entropy of a batch, and that loss in nats."""
+    """Return the gradient [P] of the mean cross-entropy of a batch, and that loss in nats.
+
+    ``shift`` [C] is added to the logits of each name: logit adjustment, where it is the labels'
+    log frequencies times a weight (Menon et al. 2020, arXiv:2007.07314).
+    """
     model.train()
     for value in model.parameters():
         value.grad = None
-    loss = nn.functional.cross_entropy(model(ids, lengths), targets)
+    logits = model(ids, lengths)
+    loss = nn.functional.cross_entropy(logits if shift is None else logits + shift, targets)
     loss.backward()  # type: ignore[no-untyped-call]  # as torch ships it
     parts = [v.grad if v.grad is not None else torch.zeros_like(v) for v in model.parameters()]
     return flatten(parts), float(loss.detach())
@@ -42,21 +53,31 @@ def local_sgd(
     lr: float,
     momentum: float = 0.9,
     clip: float = 1.0,
+    proximal_mu: float = 0.0,
+    shift: Tensor | None = None,
 ) -> float:
     """Take ``steps`` steps of SGD with momentum from batch ``first`` on; return the mean loss.
 
     The model is changed in place. Each step's gradient is clipped to the norm ``clip``.
+    ``proximal_mu`` is FedProx's weight of half the squared distance to the weights at the start
+    (Li et al. 2018, arXiv:1812.06127); the loss returned is without it. ``shift`` as in
+    ``gradient``.
     """
-    velocity = [torch.zeros_like(value) for value in model.parameters()]
+    weights = list(model.parameters())
+    velocity = [torch.zeros_like(value) for value in weights]
+    origin = [value.detach().clone() for value in weights]
     losses = []
     for number in range(first, first + steps):
         batch = data.at(batches.at(number))
-        flat, loss = gradient(model, *batch)
-        scale = min(1.0, clip / (float(np.sqrt(np.square(flat, dtype=np.float64).sum())) + 1e-12))
+        _, loss = gradient(model, *batch, shift)
         with torch.no_grad():
-            for value, moved in zip(model.parameters(), velocity, strict=True):
-                assert value.grad is not None
-                moved.mul_(momentum).add_(value.grad, alpha=scale)
+            slopes = [value.grad for value in weights if value.grad is not None]
+            for slope, value, start in zip(slopes, weights, origin, strict=True):
+                slope.add_(value - start, alpha=proximal_mu)
+            squares = sum(float(slope.double().square().sum()) for slope in slopes)
+            scale = min(1.0, clip / (math.sqrt(squares) + 1e-12))
+            for slope, value, moved in zip(slopes, weights, velocity, strict=True):
+                moved.mul_(momentum).add_(slope, alpha=scale)
                 value.sub_(moved, alpha=lr)
         losses.append(loss)
     return float(np.mean(losses))

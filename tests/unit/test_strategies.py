@@ -4,22 +4,19 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ConfigRecord
-from flwr.serverapp.strategy import FedAvg
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.codec import Quantised, dequantise
 from fedrnn.federation.strategies import (
-    AdamW,
     FederationError,
     GradientStrategy,
-    make_strategy,
-    schedule,
     shares,
     to_arrays,
     to_flat,
 )
 from fedrnn.learning.data import Batches, examples, read_folder
 from fedrnn.learning.model import CharRNN, parameters_of, shapes
+from fedrnn.learning.optimiser import AdamW, schedule
 from fedrnn.learning.training import gradient
 
 LABELS = ["Finnish", "Georgian", "Greek", "Polish"]
@@ -228,14 +225,6 @@ def test_arrays_and_vector_are_the_same_numbers():
         assert (arrays[name].numpy() == value.numpy()).all()
     assert (to_flat(arrays, shapes(model)) == flat).all()
     assert {value.dtype for value in arrays.values()} == {"float32"}
-
-
-def test_make_strategy_knows_both_and_fedavg_cannot_wait_for_nodes():
-    shape = shapes(CharRNN(4, hidden=8, embedding=6))
-    assert isinstance(make_strategy(shape, {1: 20}, CONFIG, NODE), GradientStrategy)
-    fedavg = make_strategy(shape, {1: 20}, RunConfig(strategy="fedavg"), NODE)
-    assert isinstance(fedavg, FedAvg)
-    assert fedavg.min_available_nodes == fedavg.min_train_nodes == 1
 
 
 def test_the_gradient_weighs_nodes_by_their_examples(rounds, monkeypatch):

@@ -69,6 +69,42 @@ def test_local_steps_equal_torchs_sgd_with_clipping():
     assert 0 < loss < 1
 
 
+@pytest.mark.parametrize("clip", [1e9, 0.1])
+def test_the_proximal_term_is_that_of_fedprox(clip):
+    """Half of mu times the squared distance, in the loss, left to autograd."""
+    ours, theirs = (CharRNN(2, hidden=6, dropout=0.0) for _ in range(2))
+    rows, start = data(100), [v.detach().clone() for v in theirs.parameters()]
+    batches = Batches(rows.lengths, 32, seed=0)
+    optimiser = torch.optim.SGD(theirs.parameters(), lr=0.3, momentum=0.9)
+    for number in range(1, 7):
+        batch = rows.at(batches.at(number))
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(theirs(batch.ids, batch.lengths), batch.targets)
+        pairs = zip(theirs.parameters(), start, strict=True)
+        (loss + 2.0 / 2 * sum((a - b).square().sum() for a, b in pairs)).backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), clip)
+        optimiser.step()
+    local_sgd(ours, rows, batches, first=1, steps=6, lr=0.3, clip=clip, proximal_mu=2.0)
+    np.testing.assert_allclose(parameters_of(ours), parameters_of(theirs), atol=1e-5)
+
+
+def test_the_shift_is_added_to_the_logits():
+    model, batch = CharRNN(2, hidden=6, dropout=0.0), data(32)
+    shift = torch.tensor([0.0, -1.5])
+    flat, _ = gradient(model, *batch, shift)
+    loss = torch.nn.functional.cross_entropy(model(batch.ids, batch.lengths) + shift, batch.targets)
+    grads = torch.autograd.grad(loss, list(model.parameters()))
+    np.testing.assert_allclose(flat, torch.cat([g.reshape(-1) for g in grads]).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a", "b" * 10_000])
+def test_a_batch_of_one_name_has_a_finite_gradient(name):
+    model = CharRNN(2, hidden=6)
+    ids, lengths = map(torch.from_numpy, encode([name]))
+    flat, loss = gradient(model, ids, lengths, torch.tensor([1]))
+    assert np.isfinite(flat).all() and flat.any() and loss > 0
+
+
 def test_what_runs_on_a_node_imports_nothing_heavy():
     program = """
 import sys, torch
