@@ -3,36 +3,83 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from fedrnn.datasite.layout import printable
 from fedrnn.inventory import CHECKOUT
 from fedrnn.learning.checkpoint import load
 
 SHOWN = 3
+TOGETHER = 256
+"""Names that are looked at together, so that a long input is answered as it comes."""
+WIDEST = 40
+"""Characters of a name that the table shows."""
+Ranked = list[tuple[str, float]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the likeliest labels of each name."""
+    """Print the likeliest labels of each name; return 0, or 2 without a model."""
     parser = argparse.ArgumentParser(prog="python -m fedrnn.predict", description=__doc__)
-    parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument(
-        "--model", type=Path, default=CHECKOUT / "runs" / "latest", help="a run's folder"
+        "names", nargs="*", metavar="NAME", help="without a name, or with -, one a line from stdin"
     )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        default=CHECKOUT / "runs" / "latest",
+        help="the folder of the run whose model answers (default: runs/latest)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     asked = parser.parse_args(arguments)
     try:
-        checkpoint = load(asked.model)
+        checkpoint = load(asked.run)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    table = Table("name", *("" for _ in range(SHOWN)), box=None, pad_edge=False)
-    for name, ranked in zip(asked.names, checkpoint.predict(asked.names), strict=True):
-        table.add_row(name, *(f"{label} {100 * p:.0f} %" for label, p in ranked[:SHOWN]))
-    Console(highlight=False).print(table)
+    from_stdin = asked.names in ([], ["-"])
+    if from_stdin and sys.stdin.isatty():
+        print("Names, one a line; Ctrl-D ends.", file=sys.stderr)
+    show = _print_json if asked.json else _print_table
+    for names in _bunches(_lines() if from_stdin else asked.names):
+        ranked = checkpoint.predict(names)
+        show([(name, row[:SHOWN]) for name, row in zip(names, ranked, strict=True)])
     return 0
+
+
+def _lines() -> Iterator[str]:
+    """Read names from standard input, whatever its bytes are; a blank line is none."""
+    lines = (line.decode(errors="replace").strip() for line in sys.stdin.buffer)
+    return (line for line in lines if line)
+
+
+def _bunches(names: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(names)
+    while bunch := list(islice(left, TOGETHER)):
+        yield bunch
+
+
+def _print_json(answers: list[tuple[str, Ranked]]) -> None:
+    for name, ranked in answers:
+        labels = [{"label": label, "probability": round(p, 6)} for label, p in ranked]
+        print(json.dumps({"name": name, "labels": labels}))
+
+
+def _print_table(answers: list[tuple[str, Ranked]]) -> None:
+    table = Table(*("" for _ in range(1 + SHOWN)), box=None, pad_edge=False, show_header=False)
+    for name, ranked in answers:
+        cells = (f"{printable(label)} {100 * p:.0f} %" for label, p in ranked)
+        shown = name if len(name) <= WIDEST else f"{name[: WIDEST - 1]}…"
+        table.add_row(escape(printable(shown)), *(escape(cell) for cell in cells))
+    Console(highlight=False).print(table)
 
 
 if __name__ == "__main__":
