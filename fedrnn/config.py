@@ -23,7 +23,7 @@ OPTIONS: dict[str, Options] = {
 }
 """The strategies, and by the names of Flower's own arguments what each of them may be given."""
 STRATEGIES = tuple(OPTIONS)
-DEFAULT_ROUNDS = {name: 600 if name == "gradient" else 30 for name in STRATEGIES}
+DEFAULT_ROUNDS = {name: 300 if name == "gradient" else 30 for name in STRATEGIES}
 """Rounds after which a strategy has converged on the embedded data."""
 _GRADIENT = ("batch", "lr")
 _AVERAGING = ("local_epochs", "local_batch", "local_lr")
@@ -95,7 +95,7 @@ class RunConfig:
         ValueError: a value is out of range; the sentence says which, and what is allowed.
     """
 
-    rounds: int = 600
+    rounds: int = 300
     strategy: str = "gradient"
     seed: int = 0
     data_seed: int = 0
@@ -103,10 +103,10 @@ class RunConfig:
     nodes: tuple[str, ...] = ()
     cell: str = "bigru"
     embedding: int = 32
-    hidden: int = 96
-    dropout: float = 0.3
-    batch: int = 256
-    lr: float = 1e-2
+    hidden: int = 80
+    dropout: float = 0.5
+    batch: int = 1024
+    lr: float = 2e-2
     local_epochs: int = 1
     local_batch: int = 64
     local_lr: float = 0.1

@@ -29,8 +29,8 @@ class ModelConfig:
     labels: tuple[str, ...]
     cell: str = "bigru"
     embedding: int = 32
-    hidden: int = 96
-    dropout: float = 0.3
+    hidden: int = 80
+    dropout: float = 0.5
 
     def build(self, seed: int = 0) -> CharRNN:
         """Return a new network with parameters by ``seed``."""

@@ -29,7 +29,7 @@ class AdamW:
     beta1 = 0.9
     beta2 = 0.999
     epsilon = 1e-8
-    decay = 1e-2
+    decay = 0.1
     clip = 1.0
 
     def __init__(self, size: int) -> None:

@@ -18,12 +18,12 @@ def tensors(names):
 def packed_reference(model, ids, lengths):
     """The same network out of torch's own bidirectional GRU on packed sequences."""
     hidden = model.forwards.hidden_size
-    both = nn.GRU(model.embedding.embedding_dim, hidden, batch_first=True, bidirectional=True)
+    both = nn.GRU(model.forwards.input_size, hidden, batch_first=True, bidirectional=True)
     state = {f"{k}": v for k, v in model.forwards.state_dict().items()}
     state |= {f"{k}_reverse": v for k, v in model.backwards.state_dict().items()}
     both.load_state_dict(state)
     packed = nn.utils.rnn.pack_padded_sequence(
-        model.embedding(ids), lengths, batch_first=True, enforce_sorted=False
+        model.inputs(ids), lengths, batch_first=True, enforce_sorted=False
     )
     output, last = both(packed)
     states, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True, padding_value=-9)
@@ -36,10 +36,10 @@ def test_bigru_equals_torchs_packed_sequences_forward_and_backward():
     ours = model(ids, lengths)
     torch.testing.assert_close(ours, packed_reference(model, ids, lengths))
     ours.square().sum().backward()
-    found = model.embedding.weight.grad.clone()
+    found = [model.embedding.weight.grad.clone(), model.pairs.weight.grad.clone()]
     model.zero_grad()
     packed_reference(model, ids, lengths).square().sum().backward()
-    torch.testing.assert_close(found, model.embedding.weight.grad)
+    torch.testing.assert_close(found, [model.embedding.weight.grad, model.pairs.weight.grad])
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -203,10 +203,10 @@ def test_the_server_app_runs_from_flowers_own_configuration(make_grid, tmp_path)
     assert len(checkpoint.load(tmp_path / "model").config.labels) == 4
 
 
-def test_600_rounds_reach_68_percent_on_three_nodes_without_a_common_language(tmp_path):
+def test_300_rounds_reach_71_percent_on_three_nodes_without_a_common_language(tmp_path):
     """The figure that the project stands on; about half a minute."""
     grid = InProcessGrid(embedded.write_shares(tmp_path, "language", 3, 0))
-    outcome = federate(grid, RunConfig(rounds=600, evaluate_every=600))
+    outcome = federate(grid, RunConfig(evaluate_every=300))
     train, test = [], []
     for folder in grid.folders.values():
         parts = examples(read_folder(folder), outcome.labels, 0)
@@ -215,5 +215,5 @@ def test_600_rounds_reach_68_percent_on_three_nodes_without_a_common_language(tm
     assert not set(train) & set(test)  # as the network sees them
     assert sum(outcome.rows.values()) == len(train)
     assert outcome.confusion.sum() == len(test) > 1000
-    assert outcome.accuracy >= 0.68
-    assert outcome.macro_recall >= 0.68
+    assert outcome.accuracy >= 0.71
+    assert outcome.macro_recall >= 0.71
