@@ -26,7 +26,7 @@ from rich.table import Table
 
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.researcher import NodeClient, training_code
-from fedrnn.federation.codec import quantise
+from fedrnn.federation.codec import pack, quantise
 from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, read_inventory
 from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
@@ -46,11 +46,11 @@ while data := inp.read(size):
 
 
 def payload() -> RecordDict:
-    """Return what a round of our model sends to a node: int8 values and a scale per tensor."""
+    """Return what a round of our model sends to a node: packed values and a scale per tensor."""
     model = ModelConfig(tuple(names())).build(0)
     sizes = [int(np.prod(shape)) for shape in shapes(model).values()]
     change = quantise(parameters_of(model), sizes)
-    arrays = ArrayRecord({"delta": Array(change.values), "scales": Array(change.scales)})
+    arrays = ArrayRecord({"delta": Array(pack(change.values)), "scales": Array(change.scales)})
     return RecordDict({"arrays": arrays})
 
 

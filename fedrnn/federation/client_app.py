@@ -9,9 +9,9 @@ type           arrays                                 reply
 ============== ====================================== ==========================================
 query          none                                   config ``labels``; metrics: a count per
                                                       label for train, validation, test
-train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` int8, ``scales`` float32; no
-               ``scales`` since round ``base``         arrays where the metric ``stale`` is 1 or
-                                                      ``loss`` is not finite
+train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` and ``scales``, as ``codec`` has
+               ``scales`` since round ``base``         them; no arrays where the metric ``stale`` is
+                                                      1 or ``loss`` is not finite
 train          the model, by parameter name           the model after local epochs
 evaluate       the model, by parameter name           metrics: confusion, calibration, loss-sum,
                                                       withheld
@@ -40,7 +40,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedrnn.federation.codec import Quantised, compress, dequantise
+from fedrnn.federation.codec import Quantised, compress, dequantise, pack, unpack
 from fedrnn.learning.data import (
     MIN_BATCH,
     PARTS,
@@ -136,7 +136,7 @@ def train_gradient(message: Message, context: Context) -> Message:
     sent, residual = compress(flat, residual, sizes)
     context.state[_VIEW] = _arrays(weights=weights, residual=residual)
     context.state[_ROUND] = ConfigRecord({"round": round_})
-    return _reply(message, _arrays(values=sent.values, scales=sent.scales), metrics)
+    return _reply(message, _arrays(values=pack(sent.values), scales=sent.scales), metrics)
 
 
 @app.train()
@@ -208,7 +208,8 @@ def _receive(
     if _VIEW not in context.state or context.state.config_records[_ROUND]["round"] != base:
         return None
     held = context.state.array_records[_VIEW]
-    delta = dequantise(Quantised(arrays["delta"].numpy(), arrays["scales"].numpy()), sizes)
+    values = unpack(arrays["delta"].numpy(), sum(sizes))
+    delta = dequantise(Quantised(values, arrays["scales"].numpy()), sizes)
     return held["weights"].numpy() + delta, held["residual"].numpy()
 
 
@@ -245,7 +246,7 @@ def _shift(config: ConfigRecord) -> torch.Tensor | None:
     return torch.tensor(cast(list[float], config["logit-shift"]), dtype=torch.float32)
 
 
-def _arrays(**values: NDArray[np.float32] | NDArray[np.int8]) -> ArrayRecord:
+def _arrays(**values: NDArray[np.float32] | NDArray[np.uint8]) -> ArrayRecord:
     return ArrayRecord({name: Array(value) for name, value in values.items()})
 
 

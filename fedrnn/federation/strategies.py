@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
-from fedrnn.federation.codec import Quantised, dequantise, quantise
+from fedrnn.federation.codec import Quantised, dequantise, pack, quantise, unpack
 from fedrnn.learning.data import MIN_BATCH
 from fedrnn.learning.optimiser import AdamW, schedule
 
@@ -100,7 +100,9 @@ class GradientStrategy(Strategy):
             delta = quantise(self._weights - self._view, self._sizes)
             # What rounding took stays in weights - view, and so in the next delta.
             self._view = self._view + dequantise(delta, self._sizes)
-            change = ArrayRecord({"delta": Array(delta.values), "scales": Array(delta.scales)})
+            change = ArrayRecord(
+                {"delta": Array(pack(delta.values)), "scales": Array(delta.scales)}
+            )
         full: ArrayRecord | None = None
         messages = []
         for node in sorted(set(grid.get_node_ids()) & set(self._batch)):
@@ -164,8 +166,8 @@ class GradientStrategy(Strategy):
     def _decode(self, reply: Message) -> NDArray[np.float32]:
         sent = reply.content.array_records["arrays"]
         try:
-            message = Quantised(sent["values"].numpy(), sent["scales"].numpy())
-            return dequantise(message, self._sizes)
+            values = unpack(sent["values"].numpy(), sum(self._sizes))
+            return dequantise(Quantised(values, sent["scales"].numpy()), self._sizes)
         except (KeyError, ValueError) as error:
             node = reply.metadata.src_node_id
             raise FederationError(

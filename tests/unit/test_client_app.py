@@ -3,7 +3,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedrnn.federation.client_app import app
-from fedrnn.federation.codec import Quantised, dequantise, quantise
+from fedrnn.federation.codec import Quantised, dequantise, pack, quantise, unpack
 from fedrnn.learning.data import Batches, counts, examples, read_folder
 from fedrnn.learning.model import CharRNN, parameters_of, set_parameters, shapes
 from fedrnn.learning.training import gradient
@@ -38,7 +38,8 @@ def ask_gradient(grid, round_, base, **arrays):
 
 def decoded(reply):
     arrays = reply.content["arrays"]
-    return dequantise(Quantised(arrays["values"].numpy(), arrays["scales"].numpy()), SIZES)
+    values = unpack(arrays["values"].numpy(), sum(SIZES))
+    return dequantise(Quantised(values, arrays["scales"].numpy()), SIZES)
 
 
 def exact_gradient(grid, weights, round_):
@@ -68,7 +69,9 @@ def test_the_gradient_is_that_of_the_rounds_batch_and_what_rounding_took_comes_l
         if round_ == 1:
             reply = ask_gradient(grid, 1, 0, weights=weights)
         else:
-            reply = ask_gradient(grid, round_, round_ - 1, delta=still.values, scales=still.scales)
+            reply = ask_gradient(
+                grid, round_, round_ - 1, delta=pack(still.values), scales=still.scales
+            )
         wanted += exact_gradient(grid, weights, round_)
         arrived += decoded(reply)
         assert reply.content["metrics"]["num-examples"] == pytest.approx(32, abs=3)
@@ -81,7 +84,7 @@ def test_a_delta_moves_the_weights_at_which_the_node_computes(grid):
     weights = parameters_of(CharRNN(3, hidden=8, embedding=6, seed=0))
     first = ask_gradient(grid, 1, 0, weights=weights)
     delta = quantise(np.linspace(-0.1, 0.1, len(weights), dtype=np.float32), SIZES)
-    second = ask_gradient(grid, 2, 1, delta=delta.values, scales=delta.scales)
+    second = ask_gradient(grid, 2, 1, delta=pack(delta.values), scales=delta.scales)
     moved = weights + dequantise(delta, SIZES)
     state = grid.contexts[1].state["fedrnn-view"]
     assert (state["weights"].numpy() == moved).all()
@@ -98,7 +101,7 @@ def test_a_delta_against_other_weights_is_answered_as_stale(grid, restart):
     if restart:
         grid.restart(1)
     base = 1 if restart else 2
-    reply = ask_gradient(grid, 3, base, delta=delta.values, scales=delta.scales)
+    reply = ask_gradient(grid, 3, base, delta=pack(delta.values), scales=delta.scales)
     assert reply.content["metrics"]["stale"] == 1
     assert "arrays" not in reply.content
     again = ask_gradient(grid, 4, 0, weights=weights)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fedrnn.federation.codec import Quantised, compress, dequantise, quantise
+from fedrnn.federation.codec import Quantised, compress, dequantise, pack, quantise, unpack
 
 SIZES = [10, 1, 500]
 
@@ -58,3 +58,22 @@ def test_what_does_not_fit_is_refused():
         quantise(vector(0), [3])
     with pytest.raises(ValueError, match="not finite"):
         dequantise(Quantised(message.values, message.scales * np.float32(np.nan)), SIZES)
+
+
+def test_what_is_packed_comes_back_in_six_bits_a_value_or_fewer():
+    values = quantise(np.tile(vector(0), 50), [511 * 50]).values
+    packed = pack(values)
+    assert packed.dtype == np.uint8
+    assert (unpack(packed, len(values)) == values).all()
+    assert 8 * len(packed) < 6 * len(values)
+
+
+def test_a_stream_that_is_none_or_holds_more_or_less_than_the_model_is_refused():
+    packed = pack(np.ones(1000, dtype=np.int8))
+    for size in (999, 1001):
+        with pytest.raises(ValueError, match=f"the {size} values"):
+            unpack(packed, size)
+    with pytest.raises(ValueError, match="the 1000 values"):
+        unpack(packed[:-1], 1000)  # cut short: its checksum is missing
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        unpack(np.zeros(9, dtype=np.uint8), 1000)
