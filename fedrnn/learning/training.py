@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from fedrnn.learning.data import Batches, Examples, hashed
 from fedrnn.learning.model import flatten
 
-_CHUNK = 256  # names at once: their states stay in a core's cache, and a Pi has little memory
+_CHUNK = (
+    256  # names at once, about: their states stay in a core's cache, and a Pi has little memory
+)
 
 
 def seed_dropout(*numbers: int) -> None:
@@ -40,7 +42,8 @@ def gradient(
     for value in model.parameters():
         value.grad = None
     total = 0.0
-    for rows in lengths.argsort(stable=True).split(_CHUNK):
+    chunks = max(1, round(len(lengths) / _CHUNK))
+    for rows in torch.tensor_split(lengths.argsort(stable=True), chunks):
         logits = model(ids[rows], lengths[rows])
         shifted = logits if shift is None else logits + shift
         loss = nn.functional.cross_entropy(shifted, targets[rows], reduction="sum") / len(targets)
