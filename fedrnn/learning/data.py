@@ -19,7 +19,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 MIN_BATCH = 16
 """Names behind the smallest batch: a gradient of two or three names would tell too much of them."""
-_BUCKET = 1024  # names that are sorted by length together: less padding, still shuffled
+_BUCKET = 16  # batches that are sorted by length together: less padding, still shuffled
 
 
 class DataError(ValueError):
@@ -182,9 +182,8 @@ class Batches:
         shuffled = torch.randperm(len(self._lengths), generator=random).numpy()
         chunks = np.array_split(shuffled, self.per_epoch)
         batches: list[NDArray[np.int64]] = []
-        together = max(1, _BUCKET * self.per_epoch // len(self._lengths))
-        for start in range(0, self.per_epoch, together):
-            group = chunks[start : start + together]
+        for start in range(0, self.per_epoch, _BUCKET):
+            group = chunks[start : start + _BUCKET]
             rows = np.concatenate(group)
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             batches += np.split(rows, np.cumsum([len(chunk) for chunk in group])[:-1])
