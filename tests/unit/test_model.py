@@ -5,7 +5,7 @@ from torch import nn
 
 from fedrnn.config import CELLS
 from fedrnn.learning.model import CharRNN, parameters_of, set_parameters, shapes
-from fedrnn.learning.text import encode
+from fedrnn.learning.text import VOCABULARY, encode
 
 NAMES = ["li", "kowalski", "papadopoulos", "x", "o'neill"]
 
@@ -51,6 +51,21 @@ def test_padding_and_company_do_not_change_a_names_output(cell):
     ids, lengths = tensors(NAMES)
     wider = torch.cat([ids, torch.zeros(len(NAMES), 9, dtype=torch.int64)], 1)
     torch.testing.assert_close(together, model(wider, lengths))
+
+
+def test_a_character_is_read_beside_its_pair_with_the_one_before():
+    model = CharRNN(4, embedding=5)
+    ids, _ = tensors(["ba"])
+    b, a = ids[0].tolist()
+    letters, pairs = model.embedding.weight, model.pairs.weight
+    first, second = model.inputs(ids)[0]
+    assert torch.equal(first, torch.cat([letters[b], pairs[b]]))  # nothing, which is id 0, before
+    assert torch.equal(second, torch.cat([letters[a], pairs[b * VOCABULARY + a]]))
+    assert pairs.shape == (VOCABULARY**2, 3)
+
+
+def test_the_default_network_of_18_labels_is_at_most_350_kilobytes():
+    assert parameters_of(CharRNN(18)).nbytes <= 350_000
 
 
 def test_a_seed_gives_the_same_parameters_and_leaves_the_global_generator_alone():
