@@ -1,6 +1,5 @@
 """A worker whose ClientApp sends back what it gets: a round without compute."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -19,10 +18,5 @@ def echo(message: Message, context: Context) -> Message:
     return Message(RecordDict(records), reply_to=message)
 
 
-async def main() -> None:
-    """Serve on the socket of this job."""
-    os.umask(0o007)
-    await Worker(app).serve(Path(os.environ["FEDRNN_SOCKET"]))
-
-
-asyncio.run(main())
+os.umask(0o007)
+raise SystemExit(Worker(app).serve(Path(os.environ["FEDRNN_SOCKET"])))

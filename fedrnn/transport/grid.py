@@ -80,7 +80,7 @@ class WorkerLink:
     async def request(self, identity: str, parts: tuple[bytes, ...]) -> Message:
         """Send a request until its reply comes; raises LinkError when the node stays away."""
         while True:
-            if not await self.wait_up(AWAY_SECONDS):
+            if not (self.is_up or await self.wait_up(AWAY_SECONDS)):
                 raise LinkError(f"{self.link.name}: away for {AWAY_SECONDS:.0f} s: {self.error}")
             reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
             self._waiting[identity] = reply
@@ -212,17 +212,15 @@ class NodeGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting; return their ids."""
-        batch = list(messages)
-        identities = [wire.give_id(message) for message in batch]
-        encoded = wire.encode_all(batch)
+        return self._loop.run(self._push(list(messages)))
 
-        async def send() -> None:
-            for message, identity, parts in zip(batch, identities, encoded, strict=True):
-                worker = self.workers[message.metadata.dst_node_id]
-                task = asyncio.ensure_future(worker.request(identity, parts))
-                self._sent[identity] = Sent(message, task)
-
-        self._loop.run(send())
+    async def _push(self, messages: list[Message]) -> list[str]:
+        identities = [wire.give_id(message) for message in messages]
+        encoded = wire.encode_all(messages)
+        for message, identity, parts in zip(messages, identities, encoded, strict=True):
+            worker = self.workers[message.metadata.dst_node_id]
+            task = asyncio.ensure_future(worker.request(identity, parts))
+            self._sent[identity] = Sent(message, task)
         return identities
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -238,20 +236,21 @@ class NodeGrid(Grid):
 
         A node without a reply in `timeout` seconds gets an error reply in its place.
         """
-        identities = list(self.push_messages(messages))
-        if not identities:
+        batch = list(messages)
+        if not batch:
             return []
-
-        async def gather() -> None:
-            await asyncio.wait([self._sent[i].reply for i in identities], timeout=timeout)
-            late = [self._sent[i].reply for i in identities if not self._sent[i].reply.done()]
-            for task in late:
-                task.cancel(f"no reply in {timeout} s")
-            if late:
-                await asyncio.wait(late)
-
-        self._loop.run(gather())
+        identities = self._loop.run(self._exchange(batch, timeout))
         return [self._take(identity) for identity in identities]
+
+    async def _exchange(self, messages: list[Message], timeout: float | None) -> list[str]:
+        identities = await self._push(messages)
+        await asyncio.wait([self._sent[i].reply for i in identities], timeout=timeout)
+        late = [self._sent[i].reply for i in identities if not self._sent[i].reply.done()]
+        for task in late:
+            task.cancel(f"no reply in {timeout} s")
+        if late:
+            await asyncio.wait(late)
+        return identities
 
     def _take(self, identity: str) -> Message:
         sent = self._sent.pop(identity)

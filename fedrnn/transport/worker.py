@@ -1,19 +1,22 @@
 """The worker: the approved job. It answers Flower messages on a Unix socket for a whole run.
 
-Started by `run.sh` of the job. It ends with code 0 on a STOP frame, and with code 1 when nobody has
-been attached for a while: a controller that died leaves no worker behind for ever.
+Started by `run.sh` of the job. The gate hands it, over that socket, the input and the output of a
+researcher's SSH session. It ends with code 0 on a STOP frame, and with code 1 when nobody has been
+attached for a while: a controller that died leaves no worker behind for ever.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sys
+import threading
 import time
 import traceback
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
 from flwr.app import Context
@@ -22,79 +25,129 @@ from flwr.clientapp import ClientApp
 from fedrnn.transport import wire
 
 TELLING = ("DataError",)  # their texts name files and remedies, never a row
-KEPT_REPLIES = 2  # a request that is sent again after a reconnect is not trained again
+LOOK_SECONDS = 5.0
+HAND_OVER_SECONDS = 10.0
 
 log = logging.getLogger("fedrnn.worker")
 
 
+@dataclass(eq=False)
+class Stream:
+    """Somebody who is attached: what he says and what he is told."""
+
+    input: FileIO
+    output: FileIO
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, kind: bytes, body: bytes = b"") -> None:
+        """Write one frame. Raises OSError, ValueError when it is closed."""
+        with self.turn:
+            wire.send(self.output, kind, body)
+
+    def close(self) -> None:
+        """End it, between two frames: the numbers of the descriptors are soon another stream's."""
+        with self.turn:
+            self.input.close()
+            self.output.close()
+
+
 class Worker:
-    """Serves one ClientApp on one Unix socket."""
+    """Serves one ClientApp on one Unix socket.
+
+    Each stream has a thread that reads, so that a greeting or the end never waits for training,
+    which is the calling thread's.
+    """
 
     def __init__(self, app: ClientApp, idle_seconds: float = 900.0) -> None:
         self.app, self.idle_seconds = app, idle_seconds
         self.contexts: dict[int, Context] = {}
-        self.replies: dict[str, Future[bytes]] = {}
-        self.thread = ThreadPoolExecutor(1)  # one training at a time; the socket stays responsive
-        self.attached: set[asyncio.StreamWriter] = set()
-        self.idle_since = time.monotonic()
-        self.stop = asyncio.Event()
+        self.streams: set[Stream] = set()
+        self._changed = threading.Condition()
+        self._request: tuple[bytes, Stream] | None = None  # the newest takes the place of others
+        self._last = ("", b"")  # asked again after a reconnect, it is not trained again
+        self._idle_since = time.monotonic()
+        self._stopped = False
 
-    async def serve(self, path: Path) -> int:
+    def serve(self, path: Path) -> int:
         """Listen on `path` until told to stop; return the exit code, 1 when nobody came back."""
         path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve_one, path, limit=1 << 20)
-        path.chmod(0o660)
-        async with server:
-            while not self.stop.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.stop.wait(), min(5, self.idle_seconds / 2))
-                if not self.attached and time.monotonic() - self.idle_since > self.idle_seconds:
-                    log.warning("nobody attached for %.0f s: ending", self.idle_seconds)
-                    break
-            for writer in self.attached:
-                writer.close()
-        self.thread.shutdown(cancel_futures=True)
-        return 0 if self.stop.is_set() else 1
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.fspath(path))
+            path.chmod(0o660)
+            server.listen()
+            threading.Thread(target=self._accept, args=(server,), daemon=True).start()
+            try:
+                return self._work()
+            finally:
+                server.shutdown(socket.SHUT_RDWR)
 
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.attached.add(writer)
-        answers: set[asyncio.Task[None]] = set()
-        try:
-            wire.write_frame(writer, wire.HELLO, wire.GREETING)
+    def _work(self) -> int:
+        while request := self._next():
+            body, stream = request
+            try:
+                stream.send(wire.MESSAGE, self._reply(body))
+            except (OSError, ValueError) as error:
+                log.info("the reply was not taken: %s", error)
+        if not self._stopped:
+            log.warning("nobody attached for %.0f s: ending", self.idle_seconds)
+        return 0 if self._stopped else 1
+
+    def _next(self) -> tuple[bytes, Stream] | None:
+        """Wait for a request; None when it is time to end."""
+        with self._changed:
+            while not (self._request or self._stopped):
+                self._changed.wait(min(LOOK_SECONDS, self.idle_seconds / 2))
+                alone = not self.streams
+                if alone and time.monotonic() - self._idle_since > self.idle_seconds:
+                    return None
+            request, self._request = self._request, None
+            return None if self._stopped else request
+
+    def _accept(self, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the end
             while True:
-                kind, body = await wire.read_frame(reader)
+                peer, _ = server.accept()
+                threading.Thread(target=self._attach, args=(peer,), daemon=True).start()
+
+    def _attach(self, peer: socket.socket) -> None:
+        """Serve the session that the gate hands over; closing `peer` tells the gate of the end."""
+        with peer:
+            peer.settimeout(HAND_OVER_SECONDS)
+            try:
+                _, (first, second), *_ = socket.recv_fds(peer, 1, 2)
+            except (OSError, ValueError) as error:
+                log.info("nothing was handed over: %r", error)
+                return
+            stream = Stream(FileIO(first, "r"), FileIO(second, "w"))
+            self.streams.add(stream)
+            try:
+                self._listen(stream)
+            except (OSError, EOFError, ValueError) as error:
+                log.info("detached: %r", error)
+            finally:
+                self._idle_since = time.monotonic()
+                self.streams.discard(stream)
+                stream.close()
+
+    def _listen(self, stream: Stream) -> None:
+        stream.send(wire.HELLO, wire.GREETING)
+        while True:
+            kind, body = wire.receive(stream.input)
+            with self._changed:
                 if kind == wire.STOP:
-                    wire.write_frame(writer, wire.STOP)
-                    await writer.drain()
-                    self.stop.set()
-                    return
-                answers.add(task := asyncio.ensure_future(self._answer(body, writer)))
-                task.add_done_callback(answers.discard)
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
-            log.info("detached: %r", error)
-        finally:
-            for task in answers:
-                task.cancel()
-            self.attached.discard(writer)
-            self.idle_since = time.monotonic()
-            writer.close()
+                    stream.send(wire.STOP)
+                    self._stopped = True
+                else:
+                    self._request = body, stream
+                self._changed.notify()
+            if kind == wire.STOP:
+                return
 
-    async def _answer(self, body: bytes, writer: asyncio.StreamWriter) -> None:
-        reply = self._reply(body)
-        data = await asyncio.shield(asyncio.wrap_future(reply))
-        wire.write_frame(writer, wire.MESSAGE, data)
-        await writer.drain()
-
-    def _reply(self, body: bytes) -> Future[bytes]:
-        """Train for a request once; a newer request supersedes those that have not started."""
+    def _reply(self, body: bytes) -> bytes:
         identity = wire.message_id(body)
-        if identity not in self.replies:
-            for waiting in self.replies.values():
-                waiting.cancel()
-            while len(self.replies) >= KEPT_REPLIES:
-                self.replies.pop(next(iter(self.replies)))
-            self.replies[identity] = self.thread.submit(self._handle, body)
-        return self.replies[identity]
+        if self._last[0] != identity:
+            self._last = identity, self._handle(body)
+        return self._last[1]
 
     def _handle(self, body: bytes) -> bytes:
         message = wire.loads(body)
@@ -131,7 +184,7 @@ def main() -> int:
 
     os.umask(0o007)
     worker = Worker(app, float(os.environ["FEDRNN_IDLE_SECONDS"]))
-    return asyncio.run(worker.serve(Path(os.environ["FEDRNN_SOCKET"])))
+    return worker.serve(Path(os.environ["FEDRNN_SOCKET"]))
 
 
 if __name__ == "__main__":

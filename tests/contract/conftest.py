@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -35,13 +38,17 @@ def echo_app(delay: float = 0.0) -> ClientApp:
 
 
 class SocketLink:
-    """A link whose `attach` is the worker's socket itself; `cut` drops the open stream."""
+    """A link whose `attach` hands a socket to the worker, as the gate does; `cut` drops it."""
 
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.path, self.writers = name, path, []
 
     async def open(self, command: str):
-        reader, writer = await asyncio.open_unix_connection(self.path, limit=1 << 20)
+        here, there = socket.socketpair()
+        with socket.socket(socket.AF_UNIX) as worker, there:
+            worker.connect(os.fspath(self.path))
+            socket.send_fds(worker, [b"\0"], [there.fileno(), there.fileno()])
+        reader, writer = await asyncio.open_connection(sock=here, limit=1 << 20)
         self.writers.append(writer)
         return Stream(reader, writer, reader)
 
@@ -64,29 +71,23 @@ class Federation:
 
     def __init__(self, folder: Path, apps: list[ClientApp]) -> None:
         self.loop = Loop()
-        self.servers = Loop()
-        self.workers, self.tasks, links = [], [], {}
+        self.workers, links = [], {}
         for number, app in enumerate(apps, start=1):
             path = folder / f"{number}.sock"
-            worker = self.servers.run(self._serve(app, path))
-            self.workers.append(worker)
+            serve = threading.Thread(target=Worker(app).serve, args=(path,), daemon=True)
+            serve.start()
+            self.workers.append(serve)
+            while not path.exists():
+                time.sleep(0.01)
             links[number] = SocketLink(f"pi{number}", path)
         self.links = links
         self.grid = NodeGrid(self.loop, "job-1")
         for number, link in links.items():
             self.grid.attach(number, link)
 
-    async def _serve(self, app: ClientApp, path: Path) -> Worker:
-        worker = Worker(app)
-        self.tasks.append(asyncio.ensure_future(worker.serve(path)))
-        while not path.exists():
-            await asyncio.sleep(0.01)
-        return worker
-
     def close(self) -> None:
         self.grid.close()
         self.loop.close()
-        self.servers.close()
 
 
 @pytest.fixture

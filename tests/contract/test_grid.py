@@ -78,16 +78,15 @@ def test_a_cut_connection_costs_no_second_training(federation):
 def test_stop_ends_the_worker(federation):
     one = federation(echo_app())
     one.grid.close()
-    until = time.monotonic() + 10
-    while not one.tasks[0].done() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert one.tasks[0].done()
+    one.workers[0].join(10)
+    assert not one.workers[0].is_alive()
 
 
 def test_a_node_without_a_worker_is_named(federation, monkeypatch):
     monkeypatch.setattr("fedrnn.transport.grid.AWAY_SECONDS", 0.5)
     two = federation(echo_app(), echo_app())
-    two.servers.loop.call_soon_threadsafe(two.workers[1].stop.set)
+    two.links[2].path.unlink()
+    two.links[2].cut(two.loop)
     time.sleep(0.3)
     replies = ask(two, nodes=[1, 2])
     assert not replies[0].has_error()

@@ -178,7 +178,8 @@ def test_another_senders_job_is_not_there(site):
     assert gate(site, "attach job-1", sender="mallory@lab.local").returncode == 2
 
 
-def test_attach_joins_the_worker(site):
+def test_attach_hands_the_session_to_the_worker(site):
+    """The worker reads and writes the client's own descriptors; its end is the session's."""
     path = site.socket(f"{SENDER}:job-1")
     path.parent.mkdir()
     server = socket.socket(socket.AF_UNIX)
@@ -187,18 +188,16 @@ def test_attach_joins_the_worker(site):
 
     def echo():
         peer, _ = server.accept()
-        peer.sendall(b"hello")
-        got = b""
-        while len(got) < 3_000_000:
-            got += peer.recv(1 << 16)
-        peer.sendall(got[::-1])
-        peer.close()
+        _, (first, second), *_ = socket.recv_fds(peer, 1, 2)
+        with peer, open(first, "rb") as said, open(second, "wb") as told:
+            told.write(b"hello" + said.read(3_000_000)[::-1])
 
     thread = threading.Thread(target=echo)
     thread.start()
     sent = bytes(range(250)) * 12_000
     done = gate(site, "attach job-1", sent)
     thread.join(10)
+    assert done.returncode == 0
     assert done.stdout == b"hello" + sent[::-1]
 
 
