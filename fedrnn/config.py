@@ -14,7 +14,7 @@ OPTIONS: dict[str, Options] = {
     "fedavg": {},
     "fedprox": {"proximal_mu": 0.01},
     "fedavgm": {"server_learning_rate": 1.0, "server_momentum": 0.5},
-    "fedadam": {"eta": 0.02, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-3},
+    "fedadam": {"eta": 0.05, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-3},
     "fedyogi": {"eta": 0.02, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-3},
     "fedmedian": {},
     "fedtrimmedavg": {"beta": 0.2},

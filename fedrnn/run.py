@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from fedrnn.cluster import Cluster, ClusterError, ssh_links
-from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
+from fedrnn.compare import OWN_DATA, Names, compare, pool
+from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig, parse_settings
 from fedrnn.datasite.researcher import allow_list
 from fedrnn.federation.server_app import Outcome, federate
 from fedrnn.federation.strategies import FederationError
 from fedrnn.inventory import DEFAULT, RESEARCHER, read_inventory
-from fedrnn.learning.embedded import write_shares
+from fedrnn.learning.embedded import share, write_shares
 from fedrnn.learning.evaluation import worst
 from fedrnn.local import local_site
 from fedrnn.reporting.progress import Display
@@ -46,10 +47,28 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
     parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a setting of the strategy, such as lr=0.02: docs/learning.md lists them",
+    )
     parser.add_argument("--model", choices=CELLS, default="bigru", help="the recurrent cell")
+    parser.add_argument(
+        "--hidden", type=int, default=RunConfig.hidden, help="size of its state (%(default)s)"
+    )
+    parser.add_argument(
+        "--embedding", type=int, default=RunConfig.embedding, help="numbers a letter (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same data: same model")
     parser.add_argument(
         "--split", help="with --local: language (default), iid or dirichlet:A; else the nodes' own"
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="train central models and FedAvg on the same rows, too: embedded names only",
     )
     asked = parser.parse_args(arguments)
     if asked.split and asked.local is None:
@@ -74,6 +93,7 @@ class Plan:
     links: Links
     researcher: str
     min_nodes: int | None
+    shares: dict[str, Names] | None = None  # with --compare: what every node holds
 
     def __post_init__(self) -> None:
         if self.min_nodes is not None and not 1 <= self.min_nodes <= len(self.links):
@@ -94,11 +114,15 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         strategy=asked.strategy,
         seed=asked.seed,
         cell=asked.model,
+        hidden=asked.hidden,
+        embedding=asked.embedding,
         split=asked.split or "language",
+        **parse_settings(asked.strategy, asked.set),
     )
     if asked.local is not None:
         links = stack.enter_context(local_links(asked.local, config))
-        return Plan(config, links, RESEARCHER, asked.min_nodes)
+        shares = embedded_shares(list(links), config) if asked.compare else None
+        return Plan(config, links, RESEARCHER, asked.min_nodes, shares)
     inventory = read_inventory(asked.inventory or DEFAULT)
     nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
     config = replace(
@@ -107,7 +131,19 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         data_seed=inventory.data_seed,
         nodes=tuple(node.name for node in nodes),
     )
-    return Plan(config, ssh_links(inventory, nodes), inventory.researcher, asked.min_nodes)
+    shares = None
+    if asked.compare:
+        shares = embedded_shares([node.name for node in inventory.nodes], config)
+    links = ssh_links(inventory, nodes)
+    return Plan(config, links, inventory.researcher, asked.min_nodes, shares)
+
+
+def embedded_shares(names: list[str], config: RunConfig) -> dict[str, Names]:
+    """Return the embedded names of every node; raises ValueError where nodes have their own."""
+    if config.split == "own":
+        raise ValueError(OWN_DATA)
+    parts = share(config.split, len(names), config.data_seed)
+    return dict(zip(names, parts, strict=True))
 
 
 @contextmanager
@@ -127,12 +163,15 @@ def local_links(count: int, config: RunConfig) -> Iterator[Links]:
         yield links
 
 
-def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
+def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     """Do the whole run over a cluster and print what came of it; return the exit code."""
     started = time.monotonic()
+    config = plan.config
     manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
     cluster.describe()
     display.say(f"{len(cluster.members)} nodes found")
+    told = {member.name: member.described["labels"] for member in cluster.members}
+    pooled = pool(plan.shares, told) if plan.shares else None
     display.say(f"job {cluster.submit()} submitted")
     display.nodes(cluster.members, cluster.states())
     grid = cluster.gather()
@@ -146,6 +185,7 @@ def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
         display.event(event, sum(t.up + t.down for t in grid.traffic().values()))
 
     problem = ""
+    training = time.monotonic()
     with display:
         try:
             outcome = federate(grid, config, observe, cluster.names)
@@ -154,7 +194,14 @@ def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
                 raise
             outcome, problem = error.outcome, str(error)
     folder.save_model(config, outcome)  # before anything else can go wrong
-    summary = folder.finish(config, outcome, _measure(cluster, outcome, started))
+    spent = _spent(cluster, started)
+    if pooled and outcome.score:
+        ours = {**outcome.score.figures(), "seconds": time.monotonic() - training}
+        rivals = compare(
+            pooled, config, outcome, lambda c: federate(grid, c, names=cluster.names), display.say
+        )
+        spent["comparison"] = {f"{config.strategy}, federated": ours, **rivals}
+    summary = folder.finish(config, outcome, {**spent, **_measure(cluster, outcome)})
     confusion = outcome.confusion
     weak = [] if confusion is None else worst(outcome.labels, confusion, 3)
     display.summary(summary, weak, _shown(folder.path))
@@ -164,18 +211,24 @@ def train(cluster: Cluster, config: RunConfig, display: Display) -> int:
     return 130 if outcome.interrupted else 0
 
 
-def _measure(cluster: Cluster, outcome: Outcome, started: float) -> dict[str, Any]:
-    """End the jobs and return what only the cluster knows: memory, bytes, how each job ended."""
-    seen = cluster.memory()
-    # In --local the gate tells no process from another; the worker tells its own.
-    workers = {name: {"worker": mb} for name, mb in outcome.rss_mb.items()}
+def _spent(cluster: Cluster, started: float) -> dict[str, Any]:
+    """Return what the run has cost up to now: bytes, reconnects, seconds."""
     traffic = cluster.grid.traffic().values()
     return {
-        "memory_mb": {m.name: seen.get(m.name) or workers.get(m.name) for m in cluster.members},
         "bytes_up": sum(t.up for t in traffic),
         "bytes_down": sum(t.down for t in traffic),
         "reconnects": sum(t.reconnects for t in traffic),
         "seconds_total": round(time.monotonic() - started, 1),
+    }
+
+
+def _measure(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
+    """End the jobs and return what only the cluster knows: memory, how each job ended."""
+    seen = cluster.memory()
+    # In --local the gate tells no process from another; the worker tells its own.
+    workers = {name: {"worker": mb} for name, mb in outcome.rss_mb.items()}
+    return {
+        "memory_mb": {m.name: seen.get(m.name) or workers.get(m.name) for m in cluster.members},
         "jobs": cluster.end(),
     }
 
@@ -199,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
             cluster = stack.enter_context(
                 Cluster(plan.links, plan.researcher, box, display.say, plan.min_nodes)
             )
-            return train(cluster, plan.config, display)
+            return train(cluster, plan, display)
         except (ClusterError, FederationError) as error:
             print(error, file=sys.stderr)
             return 1

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedrnn.datasite.layout import printable
+from fedrnn.reporting import tables
 
 PLAIN_LINES = 25  # as many lines of rounds as a run prints without a terminal
 
@@ -95,10 +96,10 @@ class Display:
     def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:
         """Print the table at the end."""
         table = Table(box=None, show_header=False, pad_edge=False)
-        for name in ("accuracy", "macro_recall"):
+        for name in tables.FIGURES:
             value = summary[name]
-            words = "not measured: interrupted" if value is None else f"{100 * value:.1f} %"
-            table.add_row(name.replace("_", "-"), words)
+            shown = "not measured: interrupted" if value is None else tables.percent(value)
+            table.add_row(tables.words(name), shown)
         table.add_row("worst", ", ".join(f"{label} {100 * r:.0f} %" for label, r in worst))
         moved = f"{summary['bytes_up'] / 1e6:.1f} MB up, {summary['bytes_down'] / 1e6:.1f} MB down"
         table.add_row("traffic", moved)
@@ -106,5 +107,10 @@ class Display:
         table.add_row("rounds", f"{summary['rounds']} of {seconds['median']:.3f} s (median)")
         table.add_row("in all", f"{summary['seconds_total']:.0f} s")
         table.add_row("results", folder)
+        self.console.print()
+        self.console.print(tables.nodes(summary))
+        if "comparison" in summary:
+            self.console.print()
+            self.console.print(tables.comparison(summary))
         self.console.print()
         self.console.print(table)

@@ -15,6 +15,9 @@ from fedrnn.datasite.datasite import software
 from fedrnn.federation.server_app import Outcome
 from fedrnn.inventory import CHECKOUT
 from fedrnn.learning.checkpoint import save
+from fedrnn.learning.evaluation import Score
+from fedrnn.reporting.split import save_split
+from fedrnn.reporting.tables import FIGURES
 
 RUNS = CHECKOUT / "runs"
 
@@ -46,7 +49,7 @@ class RunFolder:
                 for figure in {"loss", "compute_seconds"} & node.keys():
                     self._board.add_scalar(f"{figure}/{name}", node[figure], event["round"])
         if event["event"] == "evaluation":
-            for figure in ("accuracy", "macro_recall", "loss"):
+            for figure in ("accuracy", "macro_recall", "macro_f1", "calibration_error", "loss"):
                 tag = f"{figure}/{event['part']}"
                 self._board.add_scalar(tag, event[figure], event["round"])
 
@@ -63,34 +66,57 @@ class RunFolder:
     ) -> dict[str, Any]:
         """Write the summary and return it.
 
-        `measured` is what only the cluster knows: bytes, seconds, memory by node, jobs.
+        `measured` is what only the cluster knows: bytes, seconds, memory by node, jobs, and what
+        the run was compared with.
         """
         memory = measured.pop("memory_mb")
+        figures = outcome.score.figures() if outcome.score else dict.fromkeys(FIGURES)
         summary = {
-            "accuracy": outcome.accuracy,
-            "macro_recall": outcome.macro_recall,
+            **{name: figures[name] for name in FIGURES},
             "rounds": outcome.rounds,
+            "model_of_round": outcome.chosen,
             "interrupted": outcome.interrupted,
             "strategy": config.strategy,
+            "options": dict(config.options),
+            "logit_shift": outcome.logit_shift,
             "split": config.split,
             "seed": config.seed,
             "model_sha256": self._sha256,
             "round_seconds": quantiles(self._seconds),
             **measured,
             "nodes": {
-                name: {"rows": rows, "rss_mb_max": memory[name]}
+                name: {
+                    "rows": rows,
+                    "rss_mb_max": memory[name],
+                    "dropped_updates": outcome.dropped.get(name, 0),
+                    "test": _details(outcome.scores.get(name)),
+                }
                 for name, rows in outcome.rows.items()
             },
             "labels": list(outcome.labels),
             "confusion": None if outcome.confusion is None else outcome.confusion.tolist(),
+            "calibration": outcome.score.calibration.tolist() if outcome.score else None,
         }
         self._write("summary.json", summary)
         self._metrics.close()
         self._board.close()
+        save_split(self.path, outcome.labels, outcome.counts)
         return summary
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         (self.path / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _details(score: Score | None) -> dict[str, Any] | None:
+    """Return a node's figures on its test part; None where it gave none."""
+    if score is None or not score.examples:
+        return None
+    return {
+        "examples": score.examples,
+        **score.figures(),
+        "confusion": score.confusion.tolist(),
+        "calibration": score.calibration.tolist(),
+    }
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:

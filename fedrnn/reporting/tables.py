@@ -1,0 +1,47 @@
+"""The tables at the end of a run: how good the model is, for each node and beside its rivals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from fedrnn.datasite.layout import printable
+
+FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
+
+
+def words(name: str) -> str:
+    """Return a figure's name as people write it."""
+    return {"macro_f1": "macro-F1"}.get(name, name.replace("macro_", "macro-").replace("_", " "))
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in per cent, a minus for none."""
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def nodes(summary: dict[str, Any]) -> Table:
+    """Return how the model does on the test part of every node."""
+    dropped = any(node["dropped_updates"] for node in summary["nodes"].values())
+    table = Table("node", "test names", box=None, pad_edge=False)
+    for name in (*FIGURES, *(["dropped updates"] if dropped else [])):
+        table.add_column(words(name), justify="right")
+    for name, node in summary["nodes"].items():
+        tested = node["test"] or {}
+        cells = [escape(printable(name)), f"{tested.get('examples', 0):,}"]
+        cells += [percent(tested.get(figure)) for figure in FIGURES]
+        table.add_row(*cells, *([str(node["dropped_updates"])] if dropped else []))
+    return table
+
+
+def comparison(summary: dict[str, Any]) -> Table:
+    """Return the run beside what else the same rows give."""
+    table = Table("on the same test names", box=None, pad_edge=False)
+    for name in (*FIGURES, "seconds"):
+        table.add_column(words(name), justify="right")
+    for name, row in summary["comparison"].items():
+        cells = [percent(row[figure]) for figure in FIGURES]
+        table.add_row(name, *cells, f"{row['seconds']:.0f}")
+    return table
