@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
-import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,8 +15,9 @@ from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.policy import fingerprint
 from fedrnn.datasite.researcher import NodeClient, training_code, training_manifest
 from fedrnn.inventory import Inventory, Node
+from fedrnn.member import Member, ask_owner, ended, held, late
 from fedrnn.transport.grid import Loop, NodeGrid
-from fedrnn.transport.link import Link, LinkError, LocalLink, SSHAddress, SSHLink
+from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -33,20 +31,6 @@ AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 class ClusterError(RuntimeError):
     """The run cannot begin; the text names every node concerned and what to do."""
-
-
-@dataclass
-class Member:
-    """One node in a run: `node_id` in Flower's messages, its gate, its PySyft client."""
-
-    node_id: int
-    name: str
-    owner: str
-    link: Link
-    client: NodeClient
-    described: dict[str, Any] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=lambda: {"status": "unknown"})
-    seen: float = field(default_factory=time.monotonic)
 
 
 def ssh_links(inventory: Inventory, nodes: tuple[Node, ...]) -> dict[str, tuple[Link, str]]:
@@ -112,9 +96,8 @@ class Cluster:
                 f"  {m.name}: {printable(m.described['schema'])}" for m in self.members
             )
             raise ClusterError(f"the nodes' data sets differ in their schema:\n{table}")
-        held = {m.name: _held(m, m.described["running"]) for m in self.members
-                if m.described["running"]}  # fmt: skip
-        self._leave_out(held)
+        in_use = [m for m in self.members if m.described["running"]]
+        self._leave_out({m.name: held(m, m.described["running"]) for m in in_use})
 
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
@@ -145,7 +128,9 @@ class Cluster:
                 started = started or time.monotonic()
                 pause = POLL_SECONDS
                 if time.monotonic() - started > WORKER_SECONDS:
-                    self._leave_out({m.name: _late(m.name, self.job) for m in waiting})
+                    self._leave_out(
+                        {m.name: late(m.name, self.job, WORKER_SECONDS) for m in waiting}
+                    )
             time.sleep(pause)
             pause = min(pause * 1.2, MOST_POLL_SECONDS)
         missing = self.grid.wait(WORKER_SECONDS)
@@ -170,16 +155,12 @@ class Cluster:
             return f"{member.name}: {error}"
         state, reason = member.state, printable(member.state["reason"] or "")
         if state["status"] in FINAL:
-            why = reason or f"return code {state['return_code']}"
-            log = f". Its owner can read its log there: fedrnn-owner show {self.job}"
-            there = state["status"] == "failed" and not isinstance(member.link, LocalLink)
-            said = log if there else ""
-            return f"{member.name}: the job is {state['status']}: {why}{said}"
+            return ended(member, self.job, reason)
         if state["sha256"] not in (None, self.sha256):
             return f"{member.name}: it says that the job is other code than was sent to it"
         holder = state["held_by"]
         if holder and not (holder["job"].startswith(TRAINING) and holder["job"] > self.job):
-            return _held(member, holder)  # of two runs that met, the younger one gives way
+            return held(member, holder)  # of two runs that met, the younger one gives way
         if state["status"] != before:
             self._tell(member, reason)
         if state["worker"]:  # attached at once: a worker without a researcher gives up
@@ -189,7 +170,7 @@ class Cluster:
     def _tell(self, member: Member, reason: str) -> None:
         status = member.state["status"]
         if status == "pending":
-            self._say(_ask_owner(member, self.job, reason))
+            self._say(ask_owner(member, self.job, reason))
         elif status == "running":
             by = "the operator's allow-list" if member.state["approval"] == "auto" else "its owner"
             self._say(f"{member.name}: the job runs, approved by {by}")
@@ -212,7 +193,7 @@ class Cluster:
         if self._submitted:
             self._cancel(gone)
         for member in gone:
-            self.grid.workers.pop(member.node_id, None)
+            self.grid.detach(member.node_id)
             self._say(f"going on without {problems[member.name]}")
         self.members = left
 
@@ -290,45 +271,3 @@ def _word(state: dict[str, Any] | None) -> str:
 
 async def _describe(member: Member) -> dict[str, Any]:
     return await member.client.describe()
-
-
-def _tool(member: Member) -> str:
-    """Return how the owner's command is called on a node; with `--local` that is here."""
-    if not isinstance(member.link, LocalLink):
-        return "fedrnn-owner"
-    return shlex.join([sys.executable, "-m", "fedrnn.owner", "--root", str(member.link.root)])
-
-
-def _held(member: Member, holder: dict[str, str]) -> str:
-    """Say who holds a node and since when, and how it gets free."""
-    try:
-        since = datetime.fromisoformat(holder["since"]).astimezone()
-        when = f"{since:%Y-%m-%d %H:%M:%S}"
-    except ValueError:
-        when = holder["since"]
-    job, sender = printable(holder["job"]), printable(holder["sender"])
-    name, deny = member.name, f"{_tool(member)} deny {job} --reason …"
-    typed = deny if isinstance(member.link, LocalLink) else f"ansible {name} -a '{deny}'"
-    return (
-        f"{name}: {sender} holds it since {printable(when)} with the job {job}, and a node runs one"
-        f" job at a time. Run again when that has ended, or have its owner end it: {typed}"
-    )
-
-
-def _late(name: str, job: str) -> str:
-    return (
-        f"{name}: no worker after {WORKER_SECONDS:.0f} s. On the node: journalctl -u "
-        f"'fedrnn-job@*{job}*'"
-    )
-
-
-def _ask_owner(member: Member, job: str, reason: str) -> str:
-    why = reason or "this code is new to its owner, who must decide"
-    local = isinstance(member.link, LocalLink)
-    tool, where = _tool(member), "In another terminal" if local else f"On {member.name}"
-    far = "" if local else f" From here: ansible {member.name} -a '{tool} approve {job}'."
-    return (
-        f"{member.name}: the job waits: {why}. {where}: `{tool} show {job}`, then"
-        f" `{tool} approve {job}` or `{tool} deny {job} --reason …`.{far}"
-        " To stop waiting, press Ctrl-C; --min-nodes N goes on with the others."
-    )

@@ -176,6 +176,11 @@ class NodeGrid(Grid):
 
         self.workers[node_id] = self._loop.run(build())
 
+    def detach(self, node_id: int) -> None:
+        """Let a node go, where it was attached: its worker is told to end."""
+        if worker := self.workers.pop(node_id, None):
+            self._loop.run(worker.stop())
+
     def set_run(self, run: Run) -> None:
         """Take over a run made by Flower."""
         self._run = run

@@ -112,9 +112,9 @@ def test_min_nodes_is_a_limit(cluster):
 
 
 def _deny(made: Cluster) -> str:
-    from fedrnn.cluster import _tool
+    from fedrnn.member import owner_command
 
-    return f"{_tool(made.members[1])} deny {made.job} --reason no"
+    return f"{owner_command(made.members[1])} deny {made.job} --reason no"
 
 
 def test_a_node_that_does_not_answer_is_left_out_as_long_as_enough_are_left(cluster, tmp_path):
