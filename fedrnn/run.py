@@ -171,7 +171,8 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     cluster.describe()
     display.say(f"{len(cluster.members)} nodes found")
     told = {member.name: member.described["labels"] for member in cluster.members}
-    pooled = pool(plan.shares, told) if plan.shares else None
+    if plan.shares:
+        pool(plan.shares, told)  # refuses before anything is trained
     display.say(f"job {cluster.submit()} submitted")
     display.nodes(cluster.members, cluster.states())
     grid = cluster.gather()
@@ -195,7 +196,8 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
             outcome, problem = error.outcome, str(error)
     folder.save_model(config, outcome)  # before anything else can go wrong
     spent = _spent(cluster, started)
-    if pooled and outcome.score:
+    if plan.shares and outcome.score:
+        pooled = pool(plan.shares, {name: told[name] for name in outcome.rows})
         ours = {**outcome.score.figures(), "seconds": time.monotonic() - training}
         rivals = compare(
             pooled, config, outcome, lambda c: federate(grid, c, names=cluster.names), display.say

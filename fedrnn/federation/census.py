@@ -53,7 +53,7 @@ class Census:
         names = np.maximum(1, list(self.train_names.values()))
         if weight is None:
             weight = ADJUSTMENT if names.max() > UNEVEN * names.min() else 0.0
-        shift: list[float] = (weight * np.log(names / names.sum())).tolist()
+        shift: list[float] = (weight * np.log(names / names.sum()) + 0.0).tolist()
         return shift
 
 

@@ -25,9 +25,9 @@ def percent(fraction: float | None) -> str:
 def nodes(summary: dict[str, Any]) -> Table:
     """Return how the model does on the test part of every node."""
     dropped = any(node["dropped_updates"] for node in summary["nodes"].values())
-    table = Table("node", "test names", box=None, pad_edge=False)
+    table = Table("node", "test\nnames", box=None, pad_edge=False)
     for name in (*FIGURES, *(["dropped updates"] if dropped else [])):
-        table.add_column(words(name), justify="right")
+        table.add_column(words(name).replace(" ", "\n"), justify="right", no_wrap=True)
     for name, node in summary["nodes"].items():
         tested = node["test"] or {}
         cells = [escape(printable(name)), f"{tested.get('examples', 0):,}"]
@@ -38,9 +38,10 @@ def nodes(summary: dict[str, Any]) -> Table:
 
 def comparison(summary: dict[str, Any]) -> Table:
     """Return the run beside what else the same rows give."""
-    table = Table("on the same test names", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("on the same names", no_wrap=True)
     for name in (*FIGURES, "seconds"):
-        table.add_column(words(name), justify="right")
+        table.add_column(words(name).replace(" ", "\n"), justify="right", no_wrap=True)
     for name, row in summary["comparison"].items():
         cells = [percent(row[figure]) for figure in FIGURES]
         table.add_row(name, *cells, f"{row['seconds']:.0f}")

@@ -65,7 +65,7 @@ def test_a_run_leaves_what_it_promises(checkout, first):
     assert latest.is_symlink()
     names = {p.name for p in latest.iterdir()}
     assert {"model.safetensors", "config.json", "manifest.json", "metrics.jsonl",
-            "tensorboard", "summary.json"} <= names  # fmt: skip
+            "tensorboard", "summary.json", "split.csv", "split.svg"} <= names  # fmt: skip
     told = "accuracy macro_recall rounds strategy split seed model_sha256 round_seconds bytes_up"
     assert {*told.split(), "bytes_down", "seconds_total", "nodes"} <= first.keys()
     assert 0.2 < first["accuracy"] < 1 and 0.1 < first["macro_recall"] < 1
@@ -99,6 +99,15 @@ def test_the_model_predicts(checkout, first):
 def test_federated_averaging_runs_the_same_way(checkout):
     summary = train(checkout, "--local", "2", "--strategy", "fedavg", "--rounds", "2")
     assert summary["strategy"] == "fedavg" and summary["accuracy"] > 0.1
+
+
+def test_rivals_are_trained_on_the_same_rows(checkout):
+    summary = train(checkout, "--local", "2", "--rounds", "60", "--hidden", "16", "--compare")
+    assert list(summary["comparison"]) == [
+        "gradient, federated", "central, same network", "central, 1-4-grams", "fedavg, federated",
+    ]  # fmt: skip
+    assert summary["comparison"]["central, 1-4-grams"]["accuracy"] > 0.7
+    assert summary["comparison"]["gradient, federated"]["accuracy"] == summary["accuracy"]
 
 
 def test_no_process_and_no_folder_is_left(temporary, first):

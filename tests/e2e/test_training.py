@@ -159,6 +159,8 @@ def test_a_round_without_compute_takes_no_60_ms(lab: Lab) -> None:
 def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:
     first, again = (run("--rounds", "12", "--seed", "5")["model_sha256"] for _ in range(2))
     assert first == again  # and another seed another one: test_local.py
+    # Without SSH the nodes hold the same shares in the same order.
+    assert run("--local", str(len(NODES)), "--rounds", "12", "--seed", "5")["model_sha256"] == first
 
 
 def test_two_nodes_can_be_chosen_and_averaged(lab: Lab) -> None:

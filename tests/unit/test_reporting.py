@@ -1,0 +1,86 @@
+"""What a run leaves for people: tables, a picture, a summary."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from rich.console import Console
+
+from fedrnn.config import RunConfig
+from fedrnn.federation.server_app import federate
+from fedrnn.learning.data import counts, read_folder
+from fedrnn.reporting import results, tables
+from fedrnn.reporting.split import save_split
+
+SMALL = RunConfig(rounds=12, hidden=8, embedding=6, batch=96, lr=3e-2)
+NAMES = {1: "pi1", 2: "pi2"}
+
+
+@pytest.fixture
+def grid(make_grid):
+    return make_grid(["Finnish", "Greek"], ["Greek", "Polish"])
+
+
+def test_the_split_is_a_table_and_a_picture_of_who_holds_what(grid, tmp_path):
+    held = {NAMES[n]: read_folder(folder) for n, folder in grid.folders.items()}
+    parts = {name: counts(labels, 0) for name, labels in held.items()}
+    labels = ("Finnish", "Greek", "Polish")
+    save_split(tmp_path, labels, parts)
+    with (tmp_path / "split.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for node in ("pi1", "pi2"):
+            assert int(row[node]) == len(held[node].get(row["label"], []))
+    before = (tmp_path / "split.svg").read_bytes()
+    text = " ".join(ElementTree.fromstring(before).itertext()).split()
+    assert {"pi1", "pi2", "Finnish", str(len(held["pi1"]["Finnish"]))} <= set(text)
+    save_split(tmp_path, labels, parts)
+    assert (tmp_path / "split.svg").read_bytes() == before
+
+
+def test_odd_labels_can_be_drawn(tmp_path, recwarn):
+    labels = ("$\\frac{", "日本", "<b>&", "x\u202ey")
+    save_split(tmp_path, labels, {"p$1$": {"train": dict.fromkeys(labels, 3)}, "p2": {}})
+    assert "日本" in "".join(ElementTree.parse(tmp_path / "split.svg").getroot().itertext())
+    assert not recwarn.list
+
+
+@pytest.fixture
+def finished(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    outcome = federate(grid, SMALL, names=NAMES)
+    outcome.dropped = {"pi2": 3}
+    folder = results.RunFolder({})
+    folder.save_model(SMALL, outcome)
+    row = {**outcome.score.figures(), "seconds": 2.0}
+    measured = {"memory_mb": {"pi1": 1, "pi2": 2}, "comparison": {"central, same network": row}}
+    folder.finish(SMALL, outcome, measured)
+    return outcome, json.loads((tmp_path / "latest" / "summary.json").read_text())
+
+
+def test_the_summary_has_every_figure_for_each_node_and_for_all(finished):
+    outcome, summary = finished
+    for figure, value in outcome.score.figures().items():
+        if figure != "loss":
+            assert summary[figure] == value
+    assert summary["model_of_round"] == outcome.chosen
+    assert summary["nodes"]["pi2"]["dropped_updates"] == 3
+    for name, score in outcome.scores.items():
+        told = summary["nodes"][name]["test"]
+        assert told["confusion"] == score.confusion.tolist()
+        assert told["macro_f1"] == score.figures()["macro_f1"]
+    tested = [node["test"]["examples"] for node in summary["nodes"].values()]
+    assert sum(tested) == sum(map(sum, summary["confusion"]))
+
+
+def test_the_tables_fit_a_terminal_and_tell_the_same(finished):
+    _, summary = finished
+    console = Console(width=80, record=True, file=io.StringIO())
+    for table in (tables.nodes(summary), tables.comparison(summary)):
+        console.print(table)
+    text = console.export_text()
+    assert "macro-recall" in text and "dropped" in text and "…" not in text
+    assert f"{100 * summary['nodes']['pi1']['test']['accuracy']:.1f} %" in text
+    assert "central, same network" in text
