@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Iterable
@@ -71,8 +72,9 @@ class Login:
         async def ask(command: str, data: bytes) -> Answer:
             async with free:
                 process = await self.connection.create_process(command, encoding=None)
-                process.stdin.write(data)
-                process.stdin.write_eof()  # which `communicate` leaves out where nothing is sent
+                with contextlib.suppress(BrokenPipeError):  # it has ended without reading
+                    process.stdin.write(data)
+                    process.stdin.write_eof()  # `communicate` leaves it out when nothing is sent
                 out, err = await process.communicate()
             return Answer(process.exit_status, out, err)
 
