@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch._dynamo  # noqa: F401 - it cannot be imported once Ansible has patched sys.intern
 from inprocess import InProcessGrid
 from sites import OWNER, SENDER
 

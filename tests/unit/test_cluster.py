@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-import torch._dynamo  # noqa: F401 - it cannot be imported once Ansible has patched sys.intern
 
 from fedrnn.cluster import Cluster, ClusterError
 from fedrnn.datasite.researcher import allow_list
