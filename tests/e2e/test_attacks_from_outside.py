@@ -226,7 +226,8 @@ def test_what_is_changed_after_the_approval_does_not_start(
     logged = events(lab, *(f"{RESEARCHER}:{job}" for job in (control, *jobs.values())))
     assert logged.pop(f"{RESEARCHER}:{control}") == ["receive", "approve", "start", "end"]
     assert set(map(tuple, logged.values())) == {("receive", "approve", "refuse")}, logged
-    assert not lab.ssh(NODE, f"sudo find {VAR} -name evil").stdout
+    evil = f"sudo find {VAR} -path '*{jobs['run-script']}*' -name evil"
+    assert not lab.ssh(NODE, evil).stdout
 
 
 def test_a_job_that_was_here_does_not_come_again(lab: Lab, alice: Login) -> None:

@@ -49,7 +49,8 @@ def test_a_stream_that_is_no_job_is_refused_and_logged(lab: Lab, login: Login) -
         assert answer.refused and b"Traceback" not in answer.err, (kind, answer)
     said = journal.read()
     assert said.count("\n") == said.count(f"refused {RESEARCHER}: 'submit {job}'") == len(HOSTILE)
-    assert root(lab, f"find {VAR}/mailbox -mindepth 2; find / -xdev -name evil") == ""
+    assert root(lab, f"find {VAR}/mailbox -mindepth 2") == ""
+    assert root(lab, f"find / -xdev -name evil -newermt @{journal.begin}") == ""
     assert arrives(login)
 
 
