@@ -220,6 +220,17 @@ def test_a_job_has_bounds(host, probe):
     assert int(host.check_output("pgrep -c -G fedrnn-wire")) <= 64
 
 
+def test_a_job_that_takes_more_memory_than_it_may_is_ended(host, probe):
+    if "memory" not in host.run("cat /sys/fs/cgroup/cgroup.controllers").stdout.split():
+        pytest.skip("this kernel limits nobody's memory")
+    take = "all = []; [(all.append(b'x' * 10**7), print(len(all), flush=True)) for _ in range(90)]"
+    job = probe("greedy", f"exec python3 -c {shlex.quote(take)}")
+    job.run()
+    assert job.sudo(f"cat '{job.note}'").split()[0] == "oom-kill"
+    # 600 MiB are 629 MB, of which the interpreter needs some.
+    assert 500 < 10 * int(job.output().split()[-1]) <= 629
+
+
 def test_the_datasite_stops_a_job_with_all_that_it_started(host, probe):
     job = probe("stopped", "sleep 60 & sleep 60")
     job.start()

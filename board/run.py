@@ -1,0 +1,282 @@
+"""`make board`: a Raspberry Pi that nobody has, from a blank card to a trained model.
+
+    python -m board.run                       # Debian 13 on qemu's virtual machine
+    python -m board.run --os bookworm         # Debian 12
+    python -m board.run --machine raspi3b     # the model of a Pi 3B, up to its swap
+
+Everything is left in .cache/board/<os>-<machine>/: the console, the logs, the inventory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from board.first_boot import write_first_boot
+from board.image import CACHE, ImageError, find_or_build
+from board.memory import Watch
+from board.qemu import MODELS, Board, BoardError, power_on
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME, ACCOUNT = "board", "pi"
+# Emulation on two busy cores takes ten times what a Pi takes.
+BOOT_SECONDS, OFF_SECONDS = 900, 240
+
+
+@dataclass
+class Report:
+    """What the table at the end shows, and the line per phase on the way."""
+
+    console: Console
+    figures: list[tuple[str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Say that a phase begins, and how long it took; it becomes a figure."""
+        self.console.print(f"▶ {name} …")
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        self.console.print(f"  {name}: {minutes(seconds)}")
+        self.figure(name, minutes(seconds))
+
+    def figure(self, name: str, value: str) -> None:
+        """Add a line to the table."""
+        self.figures.append((name, value))
+
+    def show(self, title: str) -> None:
+        """Print the table."""
+        table = Table("what", "figure", title=title)
+        for row in self.figures:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+def minutes(seconds: float) -> str:
+    """Return 75 seconds as 1 min 15 s."""
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+
+
+@dataclass
+class Site:
+    """The folder of one kind of board: inventory, keys, logs."""
+
+    folder: Path
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory made for this run: the board and two virtual nodes."""
+        return self.folder / "inventory"
+
+    @property
+    def key(self) -> Path:
+        """The operator's private key, which the first boot lets in."""
+        return self.inventory / "keys" / "operator"
+
+    def prepare(self) -> None:
+        """Make the folder with an operator's key, for a board that does not exist yet."""
+        self.inventory.mkdir(parents=True, exist_ok=True)
+        self.key.parent.mkdir(mode=0o700, exist_ok=True)
+        if not self.key.exists():
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f"]
+            subprocess.run([*command, str(self.key)], check=True)
+        variables = self.inventory / "group_vars"
+        variables.unlink(missing_ok=True)
+        variables.symlink_to(ROOT / "inventory" / "lab" / "group_vars")
+
+    def introduce(self, port: int, host_key: str, virtual: list[str]) -> None:
+        """Write the inventory, and pin the board's host key."""
+        nodes = {
+            "children": {"lab": {"hosts": {name: {} for name in virtual}}},
+            "hosts": {NAME: {"ansible_host": "127.0.0.1", "ansible_port": port}},
+        }
+        lab = {"vars": {"lab_first": 100}}
+        (self.inventory / "hosts.json").write_text(json.dumps({"nodes": nodes, "lab": lab}))
+        pinned = self.inventory / "known_hosts"
+        others = pinned.read_text().splitlines() if pinned.exists() else []
+        others = [line for line in others if not line.endswith(f" {NAME}")]
+        line = f"[127.0.0.1]:{port} {host_key} {NAME}"
+        pinned.write_text("\n".join([*others, line]) + "\n")
+
+    def run(self, name: str, *command: str, **environment: str) -> str:
+        """Run a command of this checkout with its output in a log. Raises BoardError."""
+        log = self.folder / f"{name}.log"
+        with log.open("w") as file:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        text = log.read_text(errors="replace")
+        if done.returncode:
+            last = "\n".join(text.splitlines()[-25:])
+            raise BoardError(
+                f"`{shlex.join(command)}` failed ({done.returncode}); see {log}:\n{last}"
+            )
+        return text
+
+    def ssh(self, port: int, command: str, seconds: float = 300) -> str:
+        """Run a shell command on the board. Raises BoardError."""
+        options = [
+            *("-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=none"),
+            f'-oUserKnownHostsFile="{self.inventory}/known_hosts"',
+            *("-oIdentitiesOnly=yes", "-oConnectTimeout=60", f"-i{self.key}", f"-p{port}"),
+        ]
+        done = subprocess.run(
+            ["ssh", *options, f"{ACCOUNT}@127.0.0.1", command],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if done.returncode:
+            raise BoardError(f"`{command}` on the board failed: {done.stderr.strip()}")
+        return done.stdout
+
+
+@dataclass
+class Run:
+    """One board on its way from a blank card to a model."""
+
+    os: str
+    machine: str
+    rounds: int
+    report: Report
+    site: Site
+
+    def everything(self) -> None:
+        """Do all phases. Raises BoardError or ImageError; the board is off afterwards."""
+        self.site.prepare()
+        with self.report.phase("image"):
+            image = find_or_build(self.os, self.site.folder / "image.log")
+        card = self.site.folder / "card.img"
+        console = self.site.folder / "console.log"
+        console.unlink(missing_ok=True)
+        try:
+            with self.report.phase("card written"):
+                copy = ["cp", "--sparse=always", "--reflink=auto", str(image.card), str(card)]
+                subprocess.run(copy, check=True)
+                key = self.site.key.with_suffix(".pub").read_text()
+                write_first_boot(card, NAME, ACCOUNT, key)
+            with power_on(self.machine, image, card, console) as board:
+                self.boot(board)
+                if self.machine == "virt":
+                    self.provision_and_train(board)
+                else:
+                    self.provision_a_part(board)
+                with self.report.phase("power off"):
+                    self.ask("sudo systemctl poweroff --no-block")
+                    board.off(OFF_SECONDS)
+        finally:
+            card.unlink(missing_ok=True)
+
+    def boot(self, board: Board) -> None:
+        """Wait for SSH with the key that the first boot brought, and for its end."""
+        with self.report.phase("boot to SSH"):
+            host_key = board.host_key(BOOT_SECONDS)
+            virtual = ["virtual1", "virtual2"] if self.machine == "virt" else []
+            self.site.introduce(board.port, host_key, virtual)
+            self.port = board.port
+            self.ask("true")
+        with self.report.phase("end of the first boot"):
+            # No clock and no time server: the remedy that preflight names.
+            self.ask(f"sudo date -s @{time.time():.0f}")
+            self.ask("cloud-init status --wait || test $? = 2", 600)
+        self.report.figure("model", self.ask("tr -d '\\0' < /proc/device-tree/model"))
+        self.report.figure("kernel", self.ask("uname -rm").strip())
+
+    def ask(self, command: str, seconds: float = 300) -> str:
+        """Run a shell command on the board."""
+        return self.site.ssh(self.port, command, seconds)
+
+    def playbook(self, name: str, *arguments: str) -> None:
+        """Run a playbook of ours over the inventory of this run."""
+        self.site.run(
+            name, "ansible-playbook", "-i", str(self.site.inventory), *arguments,
+            ANSIBLE_TIMEOUT="60",
+        )  # fmt: skip
+
+    def look(self, *tests: str) -> None:
+        """Look at the board with testinfra."""
+        where = ["--inventory", str(self.site.inventory), "-k", NAME]
+        self.site.run("testinfra", "pytest", "-v", "--durations=10", *tests, *where)
+
+    def provision_a_part(self, board: Board) -> None:
+        """What the slow network of the Pi 3B's model is good for."""
+        with self.report.phase("preflight, os, swap"):
+            self.playbook("provision", "playbooks/cluster.yml", "--tags", "os,swap")
+        self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
+        with self.report.phase("testinfra"):
+            self.look("tests/roles/test_os.py", "tests/roles/test_swap.py")
+
+    def provision_and_train(self, board: Board) -> None:
+        """The whole cluster: this board and two virtual nodes, then training on all three."""
+        with self.report.phase("provision"):
+            self.playbook("provision", "site.yml")
+        self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
+        python = "/opt/fedrnn/venv/bin/python"
+        with self.report.phase("import of torch"):
+            self.ask(f"{python} -c 'import torch'")
+        with self.report.phase("testinfra"):
+            self.look("tests/roles")
+        with self.report.phase("federation"), Watch(self.ask) as watch:
+            self.site.run(
+                "federation", sys.executable, "-m", "fedrnn.run",
+                "--inventory", str(self.site.inventory), "--rounds", str(self.rounds),
+            )  # fmt: skip
+        summary = json.loads((ROOT / "runs" / "latest" / "summary.json").read_text())
+        self.report.figure("nodes", ", ".join(summary["nodes"]))
+        self.report.figure("rounds", str(summary["rounds"]))
+        rounds = summary["round_seconds"]
+        self.report.figure("seconds a round", f"{rounds['median']:.1f} (median)")
+        self.report.figure("jobs", ", ".join(f"{n}: {w}" for n, w in summary["jobs"].items()))
+        for name, peak in sorted(watch.peaks.items(), key=lambda item: -item[1].resident)[:8]:
+            figure = f"{peak.resident:.0f} MB, {peak.swap:.0f} MB in swap"
+            self.report.figure(f"peak of {name}", figure)
+        self.report.figure("model_sha256", summary["model_sha256"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and return the exit code: 0 done, 1 a board that did not do it, 130 Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m board.run", description=__doc__)
+    parser.add_argument("--os", choices=["trixie", "bookworm"], default="trixie")
+    parser.add_argument("--machine", choices=list(MODELS), default="virt")
+    parser.add_argument("--rounds", type=int, default=10)
+    asked = parser.parse_args(arguments)
+    report = Report(Console(soft_wrap=True))
+    site = Site(CACHE / f"{asked.os}-on-{asked.machine}")
+    title = f"{asked.os} on {asked.machine}"
+    try:
+        Run(asked.os, asked.machine, asked.rounds, report, site).everything()
+    except (BoardError, ImageError) as error:
+        report.show(f"{title}, until it failed")
+        print(f"\n✗ {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the board is off.", file=sys.stderr)
+        return 130
+    finally:
+        shutil.rmtree(site.folder / "card.img", ignore_errors=True)
+    report.show(title)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
