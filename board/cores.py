@@ -147,20 +147,24 @@ def why(done: subprocess.CompletedProcess[str]) -> str:
 
 def unpack_system(lock: str, root: Path) -> None:
     """Unpack the packages of a release that hold its Python. Raises CoreError."""
-    shutil.rmtree(root, ignore_errors=True)
-    root.parent.mkdir(parents=True, exist_ok=True)
     part = root.with_name("root.part")
     shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     options = ["--variant=extract", "--architectures=arm64", "--include=python3,libstdc++6,zlib1g"]
-    options += ["--skip=check/qemu,output/dev,output/mknod", "--format=directory"]
     suite, *mirror = RELEASES[lock]
-    command = ["mmdebstrap", *options, suite, str(part), *mirror]
+    tar = part.with_suffix(".tar")
+    command = ["mmdebstrap", *options, "--skip=check/qemu", suite, str(tar), *mirror]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["?"]
         raise CoreError(f"no Python of {suite} for arm64: {last[0]}")
+    # As files of this account, whoever mmdebstrap made them as.
+    untar = ["tar", "--extract", "--file", str(tar), "--directory", str(part), "--no-same-owner"]
+    subprocess.run([*untar, "--exclude=./dev/*"], check=True)
+    tar.unlink()
     if not (part / "lib").exists():  # packages are unpacked, but none has merged /lib into /usr
         (part / "lib").symlink_to("usr/lib")
+    shutil.rmtree(root, ignore_errors=True)
     part.rename(root)
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
-import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL
 
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +34,7 @@ from board.qemu import MODELS, Board, BoardError, power_on
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, ACCOUNT = "board", "pi"
+VIRTUAL = ["virtual1", "virtual2"]
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
 
@@ -111,6 +114,13 @@ class Site:
         line = f"[127.0.0.1]:{port} {host_key} {NAME}"
         pinned.write_text("\n".join([*others, line]) + "\n")
 
+    def remove(self, virtual: list[str]) -> None:
+        """Remove the virtual nodes of this run; those of inventory/lab are others."""
+        engine = [sys.executable, str(ROOT / "lab" / "engine.py")]
+        told = json.loads(subprocess.run(engine, check=True, capture_output=True).stdout)
+        names = [f"{told['prefix']}-{name}" for name in virtual]
+        subprocess.run([*told["podman"], "rm", "--force", "--ignore", *names], stdout=DEVNULL)
+
     def run(self, name: str, *command: str, **environment: str) -> str:
         """Run a command of this checkout with its output in a log. Raises BoardError."""
         log = self.folder / f"{name}.log"
@@ -119,7 +129,7 @@ class Site:
                 command,
                 cwd=ROOT,
                 env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
+                stdin=DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 check=False,
@@ -186,17 +196,16 @@ class Run:
                     board.off(OFF_SECONDS)
         finally:
             card.unlink(missing_ok=True)
+            self.site.remove(VIRTUAL)
 
     def boot(self, board: Board) -> None:
         """Wait for SSH with the key that the first boot brought, and for its end."""
-        with self.report.phase("boot to SSH"):
+        with self.report.phase("boot, first boot, SSH"):
             host_key = board.host_key(BOOT_SECONDS)
-            virtual = ["virtual1", "virtual2"] if self.machine == "virt" else []
+            virtual = VIRTUAL if self.machine == "virt" else []
             self.site.introduce(board.port, host_key, virtual)
             self.port = board.port
-            self.ask("true")
-        with self.report.phase("end of the first boot"):
-            # No clock and no time server: the remedy that preflight names.
+            # Neither a clock nor a time server: the remedy that preflight names.
             self.ask(f"sudo date -s @{time.time():.0f}")
             self.ask("cloud-init status --wait || test $? = 2", 600)
         self.report.figure("model", self.ask("tr -d '\\0' < /proc/device-tree/model"))
@@ -218,8 +227,29 @@ class Run:
         where = ["--inventory", str(self.site.inventory), "-k", NAME]
         self.site.run("testinfra", "pytest", "-v", "--durations=10", *tests, *where)
 
+    def refuse_a_bad_torch(self) -> None:
+        """See preflight stop at a lock with a torch that would trap on this core."""
+        locks = self.site.folder / "locks"
+        locks.mkdir(exist_ok=True)
+        for lock in (ROOT / "roles" / "wheelhouse" / "files" / "locks").glob("*-cp*.txt"):
+            bad = re.sub(r"(?m)^torch==\S+", "torch==2.10.0", lock.read_text())
+            (locks / lock.name).write_text(bad)
+        with self.report.phase("preflight refuses torch 2.10.0"):
+            try:
+                self.playbook(
+                    "refusal", "playbooks/cluster.yml", "--limit", NAME, "--tags", "always",
+                    "-e", f"preflight_locks={locks}",
+                )  # fmt: skip
+            except BoardError:
+                said = (self.site.folder / "refusal.log").read_text().split()
+                if "would end with SIGILL" not in " ".join(said):
+                    raise
+            else:
+                raise BoardError("preflight let torch 2.10.0 pass on a core that it traps on")
+
     def provision_a_part(self, board: Board) -> None:
         """What the slow network of the Pi 3B's model is good for."""
+        self.refuse_a_bad_torch()
         with self.report.phase("preflight, os, swap"):
             self.playbook("provision", "playbooks/cluster.yml", "--tags", "os,swap")
         self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
@@ -228,6 +258,7 @@ class Run:
 
     def provision_and_train(self, board: Board) -> None:
         """The whole cluster: this board and two virtual nodes, then training on all three."""
+        self.refuse_a_bad_torch()
         with self.report.phase("provision"):
             self.playbook("provision", "site.yml")
         self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
@@ -260,6 +291,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--machine", choices=list(MODELS), default="virt")
     parser.add_argument("--rounds", type=int, default=10)
     asked = parser.parse_args(arguments)
+    # As Ctrl-C: what was started is ended on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Report(Console(soft_wrap=True))
     site = Site(CACHE / f"{asked.os}-on-{asked.machine}")
     title = f"{asked.os} on {asked.machine}"
@@ -272,8 +305,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped; the board is off.", file=sys.stderr)
         return 130
-    finally:
-        shutil.rmtree(site.folder / "card.img", ignore_errors=True)
     report.show(title)
     return 0
 
