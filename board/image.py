@@ -28,7 +28,8 @@ ENTRY = (
 )
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # A process namespace ends with its first process, and all of the build with it.
-ISOLATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
+ISOLATE = ["setpriv", "--pdeathsig", "KILL"]
+ISOLATE += ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
 OWN_BINFMT = f"""
 mount -t binfmt_misc binfmt {BINFMT}
 printf %s '{ENTRY}' > {BINFMT}/register

@@ -9,7 +9,7 @@ suite=$1 out=$2
 PATH=$PATH:/usr/sbin:/sbin
 
 packages=(
-  linux-image-arm64 initramfs-tools udev kmod
+  linux-image-arm64 initramfs-tools udev kmod e2fsprogs
   systemd systemd-sysv dbus libpam-systemd        # a real init and login sessions
   cloud-init                                      # first boot
   openssh-server sudo                             # what Ansible talks to
@@ -18,6 +18,9 @@ packages=(
 )
 # Where Raspberry Pi OS Bookworm has its swap from.
 [ "$suite" != bookworm ] || packages+=(dphys-swapfile)
+
+# Masked: what would use the board for itself meanwhile, and what would hold up the first boot.
+masked=(apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service)
 
 # What finds the root file system: of qemu's virtual machine, and of a Pi's card.
 modules=(virtio_mmio virtio_blk bcm2835 sdhci-iproc mmc_block ext4)
@@ -54,7 +57,7 @@ INITRD=No mmdebstrap --mode=root --skip=check/qemu,output/dev,output/mknod \
   --essential-hook="tar-in \"$files/tree.tar\" /" \
   --customize-hook='chroot "$1" update-initramfs -c -k all' \
   --customize-hook='chroot "$1" systemctl enable ssh.service systemd-networkd.service' \
-  --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer' \
+  --customize-hook="chroot \"\$1\" systemctl mask ${masked[*]}" \
   --customize-hook='rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname' \
   --customize-hook=': > "$1"/etc/resolv.conf' \
   --customize-hook='echo uninitialized > "$1"/etc/machine-id' \

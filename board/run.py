@@ -205,11 +205,24 @@ class Run:
             virtual = VIRTUAL if self.machine == "virt" else []
             self.site.introduce(board.port, host_key, virtual)
             self.port = board.port
+            self.wait_for_ssh(BOOT_SECONDS)
             # Neither a clock nor a time server: the remedy that preflight names.
             self.ask(f"sudo date -s @{time.time():.0f}")
             self.ask("cloud-init status --wait || test $? = 2", 600)
         self.report.figure("model", self.ask("tr -d '\\0' < /proc/device-tree/model"))
         self.report.figure("kernel", self.ask("uname -rm").strip())
+
+    def wait_for_ssh(self, seconds: float) -> None:
+        """Wait until the board lets the operator in. Raises BoardError with what ssh said."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self.ask("true")
+                return
+            except BoardError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(2)
 
     def ask(self, command: str, seconds: float = 300) -> str:
         """Run a shell command on the board."""
