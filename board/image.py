@@ -28,8 +28,7 @@ ENTRY = (
 )
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # A process namespace ends with its first process, and all of the build with it.
-ISOLATE = ["setpriv", "--pdeathsig", "KILL"]
-ISOLATE += ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
+ISOLATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
 OWN_BINFMT = f"""
 mount -t binfmt_misc binfmt {BINFMT}
 printf %s '{ENTRY}' > {BINFMT}/register
@@ -38,7 +37,13 @@ OWN_SHM = """
 mount -t proc proc /proc
 mount -t tmpfs shm /dev/shm
 """
-RUN = 'exec "$@"'
+# Standard input ends with this process, however that ends.
+RUN = """
+exec 3<&0
+"$@" < /dev/null & build=$!
+(read -r _ <&3 || kill -KILL $build) &
+wait $build
+"""
 
 
 class ImageError(Exception):
@@ -95,13 +100,17 @@ def run_arm64(command: list[str], log: int) -> int:
         stdout=log,
         stderr=log,
     )
+    assert child.stdin is not None
     try:
         if accounts:
             _wait_for_namespace(child.pid)
             for kind in ("uid_map", "gid_map"):
                 Path(f"/proc/{child.pid}/{kind}").write_text("0 0 65536")
-        child.communicate(b"go\n")
+        child.stdin.write(b"go\n")
+        child.stdin.flush()
+        child.wait()
     finally:
+        child.stdin.close()
         child.terminate()
         child.wait()
     return child.returncode

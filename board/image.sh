@@ -59,8 +59,9 @@ INITRD=No mmdebstrap --mode=root --skip=check/qemu,output/dev,output/mknod \
   --customize-hook='chroot "$1" systemctl enable ssh.service systemd-networkd.service' \
   --customize-hook="chroot \"\$1\" systemctl mask ${masked[*]}" \
   --customize-hook='rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname' \
-  --customize-hook=': > "$1"/etc/resolv.conf' \
+  --customize-hook='echo nameserver 10.0.2.3 > "$1"/etc/resolv.conf' \
   --customize-hook='echo uninitialized > "$1"/etc/machine-id' \
+  --customize-hook='touch "$1"/etc/.updated "$1"/var/.updated' \
   "$suite" "$root"
 # Never into another file system: this machine's /dev was mounted here.
 rm -rf --one-file-system "$root/dev"
