@@ -24,11 +24,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from board.image import CACHE
+from board.image import CACHE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "roles" / "wheelhouse" / "files"))
-import wheelhouse  # noqa: E402 (a script of the role, not a package)
+import wheelhouse
 
 CORES = {"cortex-a53": "Pi 3, Zero 2", "cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}
 STEPS = ("torch", "safetensors", "flwr", "syft")

@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-CACHE = HERE.parent / ".cache" / "board"
-RECIPE = HERE / "image.sh"
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "board"
+RECIPE = ROOT / "board" / "image.sh"
 # Magic and mask of a little-endian ELF file for AArch64; P, O, F as in the kernel's binfmt-misc.
 QEMU = "/usr/bin/qemu-aarch64-static"
 ENTRY = (

@@ -4,161 +4,31 @@
     python -m board.run --os bookworm         # Debian 12
     python -m board.run --machine raspi3b     # the model of a Pi 3B, up to its swap
 
-Everything is left in .cache/board/<os>-<machine>/: the console, the logs, the inventory.
+Everything is left in .cache/board/<os>-on-<machine>/: the console, the logs, the inventory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from subprocess import DEVNULL
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 
 from board.first_boot import write_first_boot
-from board.image import CACHE, ImageError, find_or_build
+from board.image import CACHE, ROOT, ImageError, find_or_build
 from board.memory import Watch
 from board.qemu import MODELS, Board, BoardError, power_on
+from board.report import Report
+from board.site import ACCOUNT, NAME, VIRTUAL, Site
 
-ROOT = Path(__file__).resolve().parent.parent
-NAME, ACCOUNT = "board", "pi"
-VIRTUAL = ["virtual1", "virtual2"]
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
-
-
-@dataclass
-class Report:
-    """What the table at the end shows, and the line per phase on the way."""
-
-    console: Console
-    figures: list[tuple[str, str]] = field(default_factory=list)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Say that a phase begins, and how long it took; it becomes a figure."""
-        self.console.print(f"▶ {name} …")
-        started = time.monotonic()
-        yield
-        seconds = time.monotonic() - started
-        self.console.print(f"  {name}: {minutes(seconds)}")
-        self.figure(name, minutes(seconds))
-
-    def figure(self, name: str, value: str) -> None:
-        """Add a line to the table."""
-        self.figures.append((name, value))
-
-    def show(self, title: str) -> None:
-        """Print the table."""
-        table = Table("what", "figure", title=title)
-        for row in self.figures:
-            table.add_row(*row)
-        self.console.print(table)
-
-
-def minutes(seconds: float) -> str:
-    """Return 75 seconds as 1 min 15 s."""
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
-
-
-@dataclass
-class Site:
-    """The folder of one kind of board: inventory, keys, logs."""
-
-    folder: Path
-
-    @property
-    def inventory(self) -> Path:
-        """The inventory made for this run: the board and two virtual nodes."""
-        return self.folder / "inventory"
-
-    @property
-    def key(self) -> Path:
-        """The operator's private key, which the first boot lets in."""
-        return self.inventory / "keys" / "operator"
-
-    def prepare(self) -> None:
-        """Make the folder with an operator's key, for a board that does not exist yet."""
-        self.inventory.mkdir(parents=True, exist_ok=True)
-        self.key.parent.mkdir(mode=0o700, exist_ok=True)
-        if not self.key.exists():
-            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f"]
-            subprocess.run([*command, str(self.key)], check=True)
-        variables = self.inventory / "group_vars"
-        variables.unlink(missing_ok=True)
-        variables.symlink_to(ROOT / "inventory" / "lab" / "group_vars")
-
-    def introduce(self, port: int, host_key: str, virtual: list[str]) -> None:
-        """Write the inventory, and pin the board's host key."""
-        nodes = {
-            "children": {"lab": {"hosts": {name: {} for name in virtual}}},
-            "hosts": {NAME: {"ansible_host": "127.0.0.1", "ansible_port": port}},
-        }
-        lab = {"vars": {"lab_first": 100}}
-        (self.inventory / "hosts.json").write_text(json.dumps({"nodes": nodes, "lab": lab}))
-        pinned = self.inventory / "known_hosts"
-        others = pinned.read_text().splitlines() if pinned.exists() else []
-        others = [line for line in others if not line.endswith(f" {NAME}")]
-        line = f"[127.0.0.1]:{port} {host_key} {NAME}"
-        pinned.write_text("\n".join([*others, line]) + "\n")
-
-    def remove(self, virtual: list[str]) -> None:
-        """Remove the virtual nodes of this run; those of inventory/lab are others."""
-        engine = [sys.executable, str(ROOT / "lab" / "engine.py")]
-        told = json.loads(subprocess.run(engine, check=True, capture_output=True).stdout)
-        names = [f"{told['prefix']}-{name}" for name in virtual]
-        subprocess.run([*told["podman"], "rm", "--force", "--ignore", *names], stdout=DEVNULL)
-
-    def run(self, name: str, *command: str, **environment: str) -> str:
-        """Run a command of this checkout with its output in a log. Raises BoardError."""
-        log = self.folder / f"{name}.log"
-        with log.open("w") as file:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env={**os.environ, **environment},
-                stdin=DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        text = log.read_text(errors="replace")
-        if done.returncode:
-            last = "\n".join(text.splitlines()[-25:])
-            raise BoardError(
-                f"`{shlex.join(command)}` failed ({done.returncode}); see {log}:\n{last}"
-            )
-        return text
-
-    def ssh(self, port: int, command: str, seconds: float = 300) -> str:
-        """Run a shell command on the board. Raises BoardError."""
-        options = [
-            *("-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=none"),
-            f'-oUserKnownHostsFile="{self.inventory}/known_hosts"',
-            *("-oIdentitiesOnly=yes", "-oConnectTimeout=60", f"-i{self.key}", f"-p{port}"),
-        ]
-        done = subprocess.run(
-            ["ssh", *options, f"{ACCOUNT}@127.0.0.1", command],
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        if done.returncode:
-            raise BoardError(f"`{command}` on the board failed: {done.stderr.strip()}")
-        return done.stdout
 
 
 @dataclass
