@@ -84,8 +84,8 @@ def trained(lab: Lab) -> dict:
 
 
 def test_the_hardest_split_is_learned(trained: dict) -> None:
-    assert trained["rounds"] == 600 and trained["split"] == "language"
-    assert trained["accuracy"] >= 0.68 and trained["macro_recall"] >= 0.68
+    assert trained["rounds"] == 300 and trained["split"] == "language"
+    assert trained["accuracy"] >= 0.70 and trained["macro_recall"] >= 0.70
     assert trained["seconds_total"] < 600
     assert set(trained["jobs"].values()) == {"done"}
 
@@ -151,7 +151,8 @@ def test_a_round_without_compute_takes_no_60_ms(lab: Lab) -> None:
     loop = wire.Loop()
     echo = wire.Ours(wire.read_inventory(INVENTORY), loop)
     try:
-        assert statistics.median(wire.timed(echo.round)) <= 60
+        (milliseconds,) = wire.timed(echo.round)
+        assert statistics.median(milliseconds) <= 60
     finally:
         echo.grid.close()
 
