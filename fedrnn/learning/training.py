@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from fedrnn.learning.data import Batches, Examples, hashed
 from fedrnn.learning.model import flatten
 
-_CHUNK = (
-    256  # names at once, about: their states stay in a core's cache, and a Pi has little memory
-)
+_CHUNK = 96  # names at once, about: their states are memory, of which a Pi has little
 
 
 def seed_dropout(*numbers: int) -> None:
