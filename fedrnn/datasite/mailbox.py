@@ -110,7 +110,7 @@ def damaged(storage: Storage) -> dict[str, Path]:
     for ref in storage.iter_submission_refs(storage.config.current_user_email):
         try:
             storage.read_submission(ref)
-        except Exception:
+        except Exception:  # whatever YAML and PySyft's models make of a torn file
             found[f"{ref.ds_email}:{ref.job_name}"] = storage.submission_dir(ref)
     return found
 

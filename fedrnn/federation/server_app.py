@@ -67,9 +67,7 @@ class Outcome:
     @property
     def score(self) -> Score | None:
         """The score of all nodes on the test part; None when the run was interrupted."""
-        if not self.scores:
-            return None
-        return sum(self.scores.values(), Score.nothing(len(self.labels)))
+        return Score.total(self.scores.values(), len(self.labels)) if self.scores else None
 
     @property
     def confusion(self) -> NDArray[np.int64] | None:
@@ -185,7 +183,7 @@ class _Run:
             for reply in replies
             if reply.has_content()
         }
-        total = sum(scores.values(), Score.nothing(size))
+        total = Score.total(scores.values(), size)
         self.observe(
             {
                 "event": "evaluation",
@@ -240,8 +238,7 @@ class _Run:
         every = self.config.evaluate_every or max(1, self.config.rounds // 12)
         if round_ % every == 0 or round_ == self.config.rounds:
             scores = self.evaluate("validation", round_)
-            total = sum(scores.values(), Score.nothing(len(self.outcome.labels)))
-            figures = total.figures()
+            figures = Score.total(scores.values(), len(self.outcome.labels)).figures()
             accuracy = figures["accuracy"]
             self.outcome.validation.append((round_, accuracy, figures["macro_recall"]))
             if self.best is None or accuracy >= self.best[0]:

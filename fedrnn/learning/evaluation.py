@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,11 @@ class Score:
     def nothing(cls, labels: int) -> Score:
         """Return the score of no name."""
         return cls(np.zeros((labels, labels), dtype=np.int64), 0.0, np.zeros((3, BINS)))
+
+    @classmethod
+    def total(cls, scores: Iterable[Score], labels: int) -> Score:
+        """Return the sum of scores over ``labels`` labels."""
+        return sum(scores, cls.nothing(labels))
 
     def __add__(self, other: Score) -> Score:
         return Score(

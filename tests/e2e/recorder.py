@@ -44,7 +44,7 @@ def recorded(folder: Path) -> Iterator[Recorder]:
     recorder = Recorder(folder)
     accept = asyncssh.channel.SSHChannel._accept_data
 
-    class Packet(asyncssh.connection.SSHPacket):  # type: ignore[misc,name-defined]
+    class Packet(asyncssh.connection.SSHPacket):
         def __init__(self, packet: bytes) -> None:
             recorder.packets.append(packet)
             super().__init__(packet)

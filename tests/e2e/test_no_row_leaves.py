@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Lab, ansible_playbook, must
-from governed import BOX, NODE, governed
+from governed import BOX, NODE, VAR, governed
 from recorder import Recorder, recorded, where
 
 from fedrnn import run
@@ -22,6 +22,7 @@ MARKERS = (ROW, "zyxqvohidden", "zyxqvonotes", "zyxqvofolder", "zyxqvobytes")
 LABEL = "Labelmarkish"
 SOURCE = "/home/pi/marked"
 DATA = f"{BOX}/private/syft_datasets/names"
+KEPT = f"{VAR}/.kept"  # of a file that is broken for a while
 PLANT = f"""
 rm -rf {SOURCE}; mkdir -p {SOURCE}/zyxqvofolder; cd {SOURCE}
 cp /var/lib/fedrnn/share/*/*.txt .
@@ -106,13 +107,13 @@ def test_no_row_leaves_by_a_training_file_that_is_not_utf8(
     lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = f"{DATA}/{LABEL}.txt"
-    keep = f"sudo sh -c 'cp -p {file} /root/kept; echo zyxqvobytes >> {file}; "
+    keep = f"sudo sh -c 'cp -p {file} {KEPT}; echo zyxqvobytes >> {file}; "
     lab.ssh(NODE, keep + f'printf "zyxqvobytes\\377\\n" >> {file}\'')
     try:
         with recorded(tmp_path) as recorder:
             assert run.main(["--nodes", NODE, "--rounds", "3"]) == 1
     finally:
-        lab.ssh(NODE, f"sudo sh -c 'cp -p /root/kept {file}; rm /root/kept'")
+        lab.ssh(NODE, f"sudo sh -c 'cp -p {KEPT} {file}; rm {KEPT}'")
     printed = "".join(capfd.readouterr())
     assert f"{LABEL}.txt is not UTF-8" in printed.replace("\n", "")
     assert_clean(recorder, printed)
