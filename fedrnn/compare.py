@@ -13,7 +13,7 @@ from fedrnn.federation.server_app import Outcome
 from fedrnn.federation.strategies import FederationError
 from fedrnn.learning import ngrams
 from fedrnn.learning.checkpoint import ModelConfig
-from fedrnn.learning.data import Batches, Part, examples, part
+from fedrnn.learning.data import Batches, Part, by_part, examples
 from fedrnn.learning.evaluation import Score, evaluate, scored
 from fedrnn.learning.model import parameters_of, set_parameters
 from fedrnn.learning.optimiser import AdamW, schedule
@@ -116,21 +116,14 @@ def central(names: Names, config: RunConfig, outcome: Outcome) -> Score:
 
 def central_ngrams(names: Names, config: RunConfig, labels: Sequence[str]) -> Score:
     """Return the test score of logistic regression on character n-grams of all names."""
-    rows: dict[Part, tuple[list[str], list[int]]] = {
-        "train": ([], []), "validation": ([], []), "test": ([], []),
-    }  # fmt: skip
-    for label, members in names.items():
-        for name in members:
-            texts, targets = rows[part(name, config.data_seed)]
-            texts.append(name)
-            targets.append(labels.index(label))
+    known = by_part(names, labels, config.data_seed)
 
     def score(model: ngrams.NGrams, key: Part) -> Score:
-        texts, targets = rows[key]
+        texts, targets = known[key]
         with torch.no_grad():
             return scored(model(*model.features(texts)), torch.tensor(targets))
 
-    texts, targets = rows["train"]
+    texts, targets = known["train"]
     trained = (
         ngrams.fit(texts, torch.tensor(targets), len(labels), strength)
         for strength in ngrams.STRENGTHS

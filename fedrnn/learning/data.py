@@ -117,6 +117,19 @@ def counts(names: Mapping[str, Sequence[str]], seed: int) -> dict[Part, dict[str
     return result
 
 
+def by_part(
+    names: Mapping[str, Sequence[str]], labels: Sequence[str], seed: int
+) -> dict[Part, tuple[list[str], list[int]]]:
+    """Return every part's names and their targets: their labels' positions in ``labels``."""
+    result: dict[Part, tuple[list[str], list[int]]] = {p: ([], []) for p in PARTS}
+    for label in sorted(names):
+        for name in names[label]:
+            texts, targets = result[part(name, seed)]
+            texts.append(name)
+            targets.append(labels.index(label))
+    return result
+
+
 def examples(
     names: Mapping[str, Sequence[str]], labels: Sequence[str], seed: int
 ) -> dict[Part, Examples]:
@@ -128,14 +141,8 @@ def examples(
     missing = sorted(set(names) - set(labels))
     if missing:
         raise DataError(f"labels {', '.join(missing)} are not in this run: start the run again")
-    rows: dict[Part, tuple[list[str], list[int]]] = {p: ([], []) for p in PARTS}
-    for label in sorted(names):
-        for name in names[label]:
-            texts, targets = rows[part(name, seed)]
-            texts.append(name)
-            targets.append(labels.index(label))
     result: dict[Part, Examples] = {}
-    for key, (texts, targets) in rows.items():
+    for key, (texts, targets) in by_part(names, labels, seed).items():
         ids, lengths = encode(texts)
         result[key] = Examples(
             torch.from_numpy(ids),
