@@ -30,12 +30,13 @@ import asyncssh
 from rich.console import Console
 from rich.table import Table
 
+from bench.lab import ansible, connect
 from bench.stock_syft import StockSyft
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.answers import unpack
 from fedrnn.datasite.layout import FINAL
 from fedrnn.datasite.researcher import NodeClient, training_code
-from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, Node, read_inventory
+from fedrnn.inventory import DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.embedded import write_shares
 from fedrnn.transport.grid import Loop
 
@@ -60,11 +61,7 @@ class Watch:
 
     @staticmethod
     async def _start(inventory: Inventory, node: Node) -> asyncssh.SSHClientProcess[str]:
-        connection = await asyncssh.connect(
-            node.host, node.port, username="pi", config=None,
-            client_keys=[str(inventory.folder / "keys" / "operator")],
-            known_hosts=str(inventory.known_hosts),
-        )  # fmt: skip
+        connection = await connect(inventory, node)
         return await connection.create_process(f"sudo python3 -c {shlex.quote(WATCH)}")
 
     def end(self) -> dict[str, Any]:
@@ -122,15 +119,6 @@ class Ours:
         self._loop.run(self._link.close())
 
 
-def ansible(program: str, *arguments: str) -> str:
-    """Run one of Ansible's programs as the operator; return what it says."""
-    command = [Path(sys.executable).parent / program, *arguments]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{program} {arguments[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
-
-
 @contextlib.contextmanager
 def approved(node: Node, *jobs: str) -> Iterator[None]:
     """Put jobs on the node's allow-list, and afterwards what the inventory says."""
@@ -165,6 +153,26 @@ def growth(seconds: list[float]) -> float:
     return statistics.median(seconds[-AROUND:]) / statistics.median(seconds[:AROUND])
 
 
+def figures(
+    resident: tuple[float, float],
+    passes: list[dict[str, float]],
+    seconds: list[float],
+    sockets: list[float],
+    imports: list[float],
+) -> dict[str, float]:
+    """Return the figures of one side: `resident` is MB when idle and at most, the rest seconds."""
+    idle, peak = resident
+    return {
+        "resident when idle": idle,
+        "resident while it works": peak,
+        "seconds of a pass": statistics.median(took["seconds"] for took in passes),
+        "CPU seconds of a pass": statistics.median(took["cpu"] for took in passes),
+        "hundredth job against the first": growth(seconds),
+        "submission to socket, without import of torch":
+            statistics.median(sockets) - statistics.median(imports),
+    }  # fmt: skip
+
+
 def measure_ours(console: Console, jobs: int, training: Path) -> dict[str, float]:
     """Do the jobs on the last node."""
     inventory, loop = read_inventory(DEFAULT), Loop()
@@ -186,15 +194,8 @@ def measure_ours(console: Console, jobs: int, training: Path) -> dict[str, float
     console.print(
         f"ours: {len(passes)} passes, the longest {max(p['seconds'] for p in passes):.2f} s"
     )
-    return {
-        "resident when idle": watched["idle_mb"],
-        "resident while it works": max(p["mb"] for p in passes),
-        "seconds of a pass": statistics.median(p["seconds"] for p in passes),
-        "CPU seconds of a pass": statistics.median(p["cpu"] for p in passes),
-        "hundredth job against the first": growth(seconds),
-        "submission to socket, without import of torch":
-            statistics.median(sockets) - statistics.median(imports),
-    }  # fmt: skip
+    resident = watched["idle_mb"], max(p["mb"] for p in passes)
+    return figures(resident, passes, seconds, sockets, imports)
 
 
 def measure_rival(console: Console, jobs: int, training: Path) -> dict[str, float]:
@@ -212,17 +213,9 @@ def measure_rival(console: Console, jobs: int, training: Path) -> dict[str, floa
                 passes.append(of_pass)
                 tell(console, "stock syft", number, seconds)
             time.sleep(2)
-            idle, peak = memory(rival.pid, "VmRSS"), memory(rival.pid, "VmHWM")
+            resident = memory(rival.pid, "VmRSS"), memory(rival.pid, "VmHWM")
         imports = [import_here() for _ in range(STARTS)]
-    return {
-        "resident when idle": idle,
-        "resident while it works": peak,
-        "seconds of a pass": statistics.median(took["seconds"] for took in passes),
-        "CPU seconds of a pass": statistics.median(took["cpu"] for took in passes),
-        "hundredth job against the first": growth(seconds),
-        "submission to socket, without import of torch":
-            statistics.median(sockets) - statistics.median(imports),
-    }  # fmt: skip
+    return figures(resident, passes, seconds, sockets, imports)
 
 
 def tell(console: Console, who: str, number: int, seconds: list[float]) -> None:

@@ -253,8 +253,6 @@ def main() -> int:
             elif word == "approve the researcher":
                 owner.sync_engine.load_peers()
                 owner.sync_engine.approve_peer_request(RESEARCHER)
-            elif word == "sync":
-                owner.sync()
             else:
                 one_pass(owner)
         took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - cpu}

@@ -11,7 +11,6 @@ import asyncio
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,10 +23,11 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from rich.console import Console
 from rich.table import Table
 
+from bench.lab import ansible, connect
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.researcher import NodeClient, training_code
 from fedrnn.federation.codec import pack, quantise
-from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, read_inventory
+from fedrnn.inventory import DEFAULT, Inventory, read_inventory
 from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
 from fedrnn.learning.model import parameters_of, shapes
@@ -84,7 +84,7 @@ class Ours:
                 )
                 loop.run(client.submit(code, self.job, "main.py"))
                 self._wait(loop, client, "pending")
-                ansible(node.name, f"fedrnn-owner approve {self.job}")
+                ansible("ansible", node.name, "-a", f"fedrnn-owner approve {self.job}")
                 self._wait(loop, client, "running")
         self.grid = NodeGrid(loop, self.job)
         for number, link in enumerate(self.links.values(), start=1):
@@ -124,12 +124,9 @@ class Bare:
     async def _connect(self, inventory: Inventory, size: int) -> list[asyncssh.SSHClientProcess]:
         sessions = []
         for node in inventory.nodes:
-            connection = await asyncssh.connect(
-                node.host, node.port, username="pi", config=None,
-                client_keys=[str(inventory.folder / "keys" / "operator")],
-                known_hosts=str(inventory.known_hosts), compression_algs=None,
-                encryption_algs=["aes128-gcm@openssh.com"],
-            )  # fmt: skip
+            connection = await connect(
+                inventory, node, compression_algs=None, encryption_algs=["aes128-gcm@openssh.com"]
+            )
             command = f"python3 -c '{ECHO}' {size}"
             sessions.append(
                 await connection.create_process(
@@ -150,16 +147,6 @@ class Bare:
             await asyncio.gather(*(one(session) for session in self.sessions))
 
         self.loop.run(all_nodes())
-
-
-def ansible(node: str, command: str) -> None:
-    """Run a command on a node as the operator."""
-    subprocess.run(
-        [Path(sys.executable).parent / "ansible", node, "-a", command],
-        cwd=CHECKOUT,
-        check=True,
-        capture_output=True,
-    )
 
 
 def main() -> int:
