@@ -16,6 +16,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = ROOT / "inventory" / "lab"
 LOGS = ROOT / ".cache" / "test-logs"
+RESEARCHER = "controller@lab.local"
+WORKERS = "pgrep -a -G fedrnn-wire"  # a job has an account of its own, without a name here
 
 
 class Run:
@@ -106,3 +108,29 @@ class Lab:
             timeout=120,
             check=False,
         )
+
+
+def start_run(*words: str) -> subprocess.Popen[str]:
+    """`fedrnn.run` of this clone, as it goes on."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedrnn.run", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> str:
+    """What a process prints until a text has come so often."""
+    seen = ""
+    while seen.count(text) < times:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen
+
+
+def job_in(printed: str) -> str:
+    """The name of the training job that a run has told."""
+    return next(word for word in printed.split() if word.startswith("train-"))

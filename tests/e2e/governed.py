@@ -9,17 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster import INVENTORY, Lab
+from cluster import INVENTORY, RESEARCHER, WORKERS, Lab
 
 import fedrnn
 from fedrnn.datasite.layout import FINAL
 
 NODE = "pi2"
 OWNER = f"{NODE}@lab.local"
-RESEARCHER = "controller@lab.local"
 VAR = "/var/lib/fedrnn"
 BOX = f"{VAR}/SyftBox/{OWNER}"
-WORKERS = "pgrep -a -G fedrnn-wire"  # a job has an account of its own, without a name here
 
 
 def key(job: str) -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncssh
-from cluster import INVENTORY, Lab
+from cluster import INVENTORY, RESEARCHER, Lab
 
 from fedrnn.datasite.layout import FINAL
 from tests.tars import job as tar
 
 NODE = "pi1"
 OWNER = f"{NODE}@lab.local"
-RESEARCHER = "controller@lab.local"
 KEY = INVENTORY / "keys" / "researcher"
 AT_ONCE = 4  # sessions of one connection; sshd takes ten, and counts those that just end
 

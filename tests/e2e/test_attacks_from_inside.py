@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Lab
-from governed import BOX, NODE, VAR, WORKERS, Governed, governed, key, unit
+from cluster import WORKERS, Lab
+from governed import BOX, NODE, VAR, Governed, governed, key, unit
 
 HOSTILE = Path(__file__).parent / "hostile"
 ERRORS = ("PermissionError", "FileNotFoundError", "ConnectionRefusedError", "OSError", "gaierror",

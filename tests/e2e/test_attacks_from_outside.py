@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Lab, ansible_playbook, must
-from login import KEY, NODE, OWNER, RESEARCHER, Journal, Login, unique
+from cluster import RESEARCHER, Lab, ansible_playbook, must
+from login import KEY, NODE, OWNER, Journal, Login, unique
 
 from fedrnn.datasite.researcher import RUN, training_code
 from tests.tars import HOSTILE

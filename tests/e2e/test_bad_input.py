@@ -9,8 +9,8 @@ from hashlib import sha256
 
 import asyncssh
 import pytest
-from cluster import Lab
-from login import NODE, OWNER, RESEARCHER, Journal, Login, unique
+from cluster import RESEARCHER, Lab
+from login import NODE, OWNER, Journal, Login, unique
 
 from fedrnn.datasite.policy import fingerprint
 from tests.tars import HOSTILE

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import ROOT, Lab, ansible_playbook, must
+from cluster import (
+    RESEARCHER,
+    ROOT,
+    WORKERS,
+    Lab,
+    ansible_playbook,
+    job_in,
+    must,
+    read_until,
+    start_run,
+)  # fmt: skip
 
 NODES = ("pi1", "pi2", "pi3")
-WORKERS = "pgrep -a -G fedrnn-wire"  # a job has an account of its own, without a name here
-RESEARCHER = "controller@lab.local"
 LIST = "sudo fedrnn-owner list"
 
 ORDINARY_JOB = """\
@@ -29,25 +35,6 @@ with open("outputs/count.txt", "w") as output:
 """
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> str:
-    seen = ""
-    while seen.count(text) < times:
-        line = process.stdout.readline()
-        assert line, seen
-        seen += line
-    return seen
-
-
 @pytest.fixture(scope="class")
 def empty_allow_list(lab: Lab) -> Iterator[None]:
     must(ansible_playbook("-e", '{"pysyft_approved_jobs": []}', "--tags", "pysyft", "site.yml"))
@@ -58,9 +45,9 @@ def empty_allow_list(lab: Lab) -> Iterator[None]:
 @pytest.mark.usefixtures("empty_allow_list")
 class TestEmptyAllowList:
     def test_no_worker_exists_until_the_owners_approve(self, lab: Lab) -> None:
-        waiting = start("--rounds", "2")
+        waiting = start_run("--rounds", "2")
         seen = read_until(waiting, "fedrnn-owner approve", times=6)
-        job = next(word for word in seen.split() if word.startswith("train-"))
+        job = job_in(seen)
         time.sleep(2)
         for node in NODES:
             assert lab.ssh(node, WORKERS).stdout == ""
@@ -81,9 +68,9 @@ class TestEmptyAllowList:
             )
 
     def test_an_owner_who_denies_ends_the_run_with_his_reason(self, lab: Lab) -> None:
-        waiting = start("--rounds", "2", "--nodes", "pi1")
+        waiting = start_run("--rounds", "2", "--nodes", "pi1")
         seen = read_until(waiting, "fedrnn-owner approve")
-        job = next(word for word in seen.split() if word.startswith("train-"))
+        job = job_in(seen)
         lab.ssh("pi1", f"sudo fedrnn-owner deny {job} --reason 'not on a Sunday'")
         rest, _ = waiting.communicate(timeout=60)
         assert waiting.returncode == 1 and "pi1: the job is rejected: not on a Sunday" in rest
@@ -94,9 +81,9 @@ def test_with_the_datasite_masked_nothing_starts(lab: Lab) -> None:
     units = "fedrnn-datasite.path fedrnn-datasite.service"
     lab.ssh("pi1", f"sudo systemctl mask --now {units}")
     try:
-        waiting = start("--rounds", "2", "--nodes", "pi1")
+        waiting = start_run("--rounds", "2", "--nodes", "pi1")
         seen = read_until(waiting, "submitted")
-        job = next(word for word in seen.split() if word.startswith("train-"))
+        job = job_in(seen)
         time.sleep(6)
         assert waiting.poll() is None
         assert lab.ssh("pi1", WORKERS).stdout == ""
@@ -154,7 +141,7 @@ def cancel(lab: Lab, name: str) -> None:
 def test_training_code_is_nowhere_but_in_the_job(lab: Lab) -> None:
     found = lab.ssh("pi2", "sudo grep -rl CharRNN /opt /usr/local /home /etc --include=*.py")
     assert found.stdout == ""
-    training = start("--rounds", "4000", "--nodes", "pi2")
+    training = start_run("--rounds", "4000", "--nodes", "pi2")
     try:
         read_until(training, " of 4000")
         processes = lab.ssh("pi2", "ps -eo user,args | grep -c '[p]ython main.py'").stdout

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from cluster import INVENTORY, Lab
-from login import KEY, NODE, RESEARCHER, Journal, Login, unique
+from cluster import INVENTORY, RESEARCHER, Lab
+from login import KEY, NODE, Journal, Login, unique
 
 COMMANDS = [
     "sh", "bash -i", "/bin/sh -c id", "id", "describe; id", "describe && id", "describe | id",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from cluster import ROOT, Lab
-from governed import BOX, NODE, RESEARCHER, VAR, WORKERS, Governed, governed, key, unit
+from cluster import RESEARCHER, WORKERS, Lab, job_in, read_until, start_run
+from governed import BOX, NODE, VAR, Governed, governed, key, unit
 
 SLEEPER = "import time\nprint('awake', flush=True)\ntime.sleep(300)\n"
 QUICK = "print('ran')\n"
@@ -38,22 +36,6 @@ def power_cut(node: Governed) -> None:
     node.until(lambda: node.lab.ssh(NODE, "true").returncode == 0, 60)
     active = "systemctl is-active fedrnn-datasite.path fedrnn-launch.socket"
     node.until(lambda: node.lab.ssh(NODE, active).stdout == "active\nactive\n", 60)
-
-
-def run(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", "--nodes", NODE, *words],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def read_until(process: subprocess.Popen[str], text: str) -> str:
-    seen = ""
-    while text not in seen:
-        line = process.stdout.readline()
-        assert line, seen
-        seen += line
-    return seen
 
 
 @pytest.mark.parametrize("delay", [0.1, 0.4, 0.8])
@@ -140,10 +122,10 @@ def test_a_power_cut_in_any_state_is_settled_at_the_next_start(node: Governed) -
 
 
 def test_the_second_of_two_runs_is_told_who_holds_the_node_and_since_when(node: Governed) -> None:
-    first = run("--rounds", "4000")
+    first = start_run("--nodes", NODE, "--rounds", "4000")
     try:
-        job = next(w for w in read_until(first, " of 4000").split() if w.startswith("train-"))
-        second = run("--rounds", "2")
+        job = job_in(read_until(first, " of 4000"))
+        second = start_run("--nodes", NODE, "--rounds", "2")
         said, _ = second.communicate(timeout=120)
         assert second.returncode == 1, said
         flat = " ".join(said.split())
@@ -173,8 +155,8 @@ def impatient(node: Governed) -> Iterator[None]:
 def test_a_job_ends_when_its_controller_has_vanished_for_longer_than_the_limit(
     node: Governed,
 ) -> None:
-    gone = run("--rounds", "4000")
-    job = next(w for w in read_until(gone, " of 4000").split() if w.startswith("train-"))
+    gone = start_run("--nodes", NODE, "--rounds", "4000")
+    job = job_in(read_until(gone, " of 4000"))
     gone.kill()
     state: dict[str, Any] = node.wait(job, "failed", "done")
     assert state["status"] == "failed" and state["return_code"] == 1
