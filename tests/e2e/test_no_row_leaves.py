@@ -82,7 +82,7 @@ def test_no_row_and_no_other_file_leaves_by_a_run(
     found = where(LABEL.lower(), recorder.seen(printed))
     for place in ("channel", "packets", "name of a file", str(tmp_path / "runs")):
         assert any(entry.startswith(place) for entry in found), (place, found)
-    assert sum(map(len, recorder.streams.values())) > 30 * 50_000, "no gradient was recorded"
+    assert sum(map(len, recorder.streams.values())) > 30 * 30_000, "no gradient was recorded"
 
 
 @pytest.mark.usefixtures("planted")
