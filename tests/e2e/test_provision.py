@@ -33,7 +33,7 @@ def test_a_node_that_is_down_stops_all_before_anything_changes(lab: Lab) -> None
     finally:
         must(ansible_playbook("playbooks/lab_up.yml"))
     assert run.rc != 0
-    assert f"pi2 (127.0.0.1, port {port}) does not answer over SSH" in flat(run.text)
+    assert f"pi2 (127.0.0.1, port {port}) unreachable does not answer over SSH" in flat(run.text)
     assert "--limit 'all:localhost:!pi2'" in flat(run.text)
     assert "pi1 (127.0.0.1" not in run.text
     assert set(run.changed.values()) == {0} and "[os : " not in run.text

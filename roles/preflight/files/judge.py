@@ -1,0 +1,139 @@
+"""Judge all nodes at once: `judge.py < QUESTION.json > REPORT.json`, on the controller.
+
+The question is `{"roles": FOLDER, "wanted": {…}, "nodes": {NAME: {…}}}` as vars/main.yml makes it;
+a node's `answer` is what probe.sh printed. The report has `findings`, the `table` of them for
+people, `stopped` (the nodes that cannot be provisioned) and `locks` by node.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+from checks import Answers, Found, Wanted, check
+from findings import KINDS
+
+Node = dict[str, Any]
+
+
+def judge_one(node: Node, answers: Answers | None, wanted: Wanted) -> list[Found]:
+    """Return what is wrong with one node, be it only that it does not answer."""
+    said = re.sub(r"^Task failed: |Failed to connect to the host via ssh: |\s+", " ", node["said"])
+    said = " ".join(said.split())
+    if node["unreachable"]:
+        if re.search("host key|HOST IDENTIFICATION", said, re.IGNORECASE):
+            return [("host-key", {"said": said})]
+        if "Permission denied" in said:
+            return [("ssh-key", {"said": said})]
+        return [("unreachable", {"said": said})]
+    if answers is None:
+        return [("answer", {"said": said[-200:]})]
+    found = list(check(answers, wanted))
+    # With --ask-become-pass Ansible becomes root where the probe could not.
+    return [one for one in found if one[0] != "sudo" or not node["root"]]
+
+
+def judge_pair(
+    name: str, node: Node, told: Answers, other: Node, of_other: Answers
+) -> Iterator[Found]:
+    """Yield what two nodes must not have in common."""
+    who = {"other": name}
+    if (node["address"], node["port"]) == (other["address"], other["port"]):
+        yield "same-address", {**who, "address": f"{node['address']}, port {node['port']}"}
+        return
+    own, others = (
+        set(re.findall(r"inet ([\d.]+)/", "\n".join(a["addresses"]))) for a in (told, of_other)
+    )
+    for address in sorted(own & others):
+        yield "same-address", {**who, "address": address}
+    if told["hostname"] and told["hostname"] == of_other["hostname"]:
+        yield "same-name", {**who, "hostname": told.first("hostname")}
+    if told["machine"] and told["machine"] == of_other["machine"]:
+        yield "same-machine", who
+
+
+def known_variables(roles: Path) -> set[str]:
+    """Return the variables in the argument specs of all roles."""
+    files = roles.glob("*/meta/argument_specs.yml")
+    specs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    return {name for spec in specs for name in spec["argument_specs"]["main"].get("options", {})}
+
+
+def unknown_variables(given: list[str], known: set[str]) -> Iterator[Found]:
+    """Yield the variables that begin as a role's do, and are none."""
+    roles = {name.partition("_")[0] for name in known}
+    for name in sorted(set(given) - known):
+        role = name.partition("_")[0]
+        if role in roles and "_" in name:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f" (do you mean {close[0]}?)" if close else ""
+            yield "variable", {"name": name, "role": role, "close": hint}
+
+
+def judge(question: dict[str, Any]) -> dict[str, Any]:
+    """Return the report of `question`; both are described above."""
+    wanted = Wanted(**{**question["wanted"], "locks": Path(question["wanted"]["locks"])})
+    known = known_variables(Path(question["roles"]))
+    nodes: dict[str, Node] = question["nodes"]
+    told: dict[str, Answers] = {}
+    for name, node in nodes.items():
+        try:
+            told[name] = Answers.parse(node["answer"])
+        except ValueError as error:
+            node["said"] = node["said"] or str(error)
+    found = [
+        (name, one)
+        for name, node in nodes.items()
+        for one in [
+            *unknown_variables(node["variables"], known),
+            *judge_one(node, told.get(name), wanted),
+        ]
+    ]
+    for a, b in combinations(told, 2):
+        found += [(b, one) for one in judge_pair(a, nodes[b], told[b], nodes[a], told[a])]
+    findings = [report(name, nodes[name], *one) for name, one in found]
+    findings.sort(key=lambda one: (list(nodes).index(one["node"]), not one["stops"]))
+    return {
+        "findings": findings,
+        "table": table(findings),
+        "stopped": sorted({one["node"] for one in findings if one["stops"]}),
+        "locks": {name: answers.lock for name, answers in told.items()},
+        "nodes": sorted(nodes),
+    }
+
+
+def report(name: str, node: Node, kind: str, details: dict[str, object]) -> dict[str, Any]:
+    """Return one finding in words."""
+    about = {**node, "node": name, **details}
+    text = KINDS[kind]
+    return {
+        "node": name,
+        "address": f"{node['address']}, port {node['port']}",
+        "finding": kind,
+        "stops": text.stops,
+        "says": text.says.format_map(about),
+        "remedy": text.remedy.format_map(about),
+    }
+
+
+def table(findings: list[dict[str, Any]]) -> str:
+    """Return the findings as a table; a remedy has a line of its own, so that it can be copied."""
+    nodes = [f"{one['node']} ({one['address']})" for one in findings]
+    width = max(map(len, nodes), default=0)
+    lines = []
+    for node, one in zip(nodes, findings, strict=True):
+        level = "STOP" if one["stops"] else "warn"
+        lines.append(f"{level}  {node:{width}}  {one['finding']:15}  {one['says']}")
+        lines.append(f"      -> {one['remedy']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    json.dump(judge(json.load(sys.stdin)), sys.stdout)

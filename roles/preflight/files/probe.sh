@@ -1,0 +1,91 @@
+#!/bin/sh
+# probe.sh: everything that preflight asks a node, in one round and with a POSIX shell alone, for a
+# node may be without a usable Python. It changes nothing. Each answer follows a line `@ name`;
+# checks.py says what it means. The caller sets, in front of this text:
+#   ASKED_AT   the controller's clock, seconds since 1970
+#   THOROUGH   yes: measure the card and dial SITES too, whether or not fedrnn is installed
+#   SITES      host names, dialled at port 443
+export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+ask() { printf '\n@ %s\n%s\n' "$1" "$(sh -c "$2" 2>/dev/null)"; }
+
+# First, so that the time between the two clocks is the connection's alone.
+ask clock "echo $ASKED_AT; date +%s"
+
+root=
+if [ "$(id -u)" = 0 ]; then
+  said=yes
+elif said=$(sudo -n true 2>&1); then
+  root='sudo -n'
+  said=yes
+fi
+printf '\n@ root\n%s\n' "$said"
+ask home 'echo "$HOME"; [ -d "$HOME" ] && [ -w "$HOME" ] && echo usable'
+
+ask release '. /etc/os-release; echo "$ID"; echo "$VERSION_ID"'
+ask kernel 'uname -m'
+ask userland 'dpkg --print-architecture'
+ask python 'python3 -I -c "import sys; print(\"%d.%d\" % sys.version_info[:2])"'
+ask container 'systemd-detect-virt --container'
+ask model 'tr -d "\0" < /proc/device-tree/model'
+ask features 'grep -m1 -i "^features" /proc/cpuinfo'
+ask hostname 'uname -n'
+ask machine 'cat /etc/machine-id'
+ask addresses 'ip -o -4 addr show scope global | grep -vE ": (docker|br-|veth|virbr|cni|podman|tun|wg)"'
+ask routes 'ip route show default; ip -6 route show default'
+
+ask memory 'grep MemTotal /proc/meminfo
+  cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes'
+ask controllers 'cat /sys/fs/cgroup/cgroup.controllers || ls /sys/fs/cgroup'
+ask swaps 'tail -n +2 /proc/swaps'
+# Who makes swap at boot. rpi-swap brings a zram-generator of its own.
+ask swap_makers '
+  if [ -e /etc/rpi/swap.conf ]; then echo rpi-swap
+  elif grep -qs "^ *\[zram" /etc/systemd/zram-generator.conf; then echo systemd-zram-generator; fi
+  systemctl -q is-enabled dphys-swapfile && echo dphys-swapfile
+  systemctl -q is-enabled zramswap && echo zram-tools
+  grep -qE "^[^#[:space:]]+[[:space:]]+[^[:space:]]+[[:space:]]+swap[[:space:]]" /etc/fstab && echo /etc/fstab'
+
+ask disk 'df -Pk /opt | tail -n 1'
+ask mounts 'grep -E " (/|/boot|/boot/firmware|/opt|/var) " /proc/mounts'
+ask installed 'test -e /opt/fedrnn/venv/.lock-sha256 && echo yes'
+if [ "$THOROUGH" = yes ] || [ ! -e /opt/fedrnn/venv/.lock-sha256 ]; then
+  # What a card does slowly: 8 MiB, written through, in milliseconds.
+  ask write '
+    file=$(mktemp /var/tmp/preflight.XXXXXX) || exit
+    begin=$(date +%s%N)
+    dd if=/dev/zero of="$file" bs=1M count=8 conv=fsync && echo $((($(date +%s%N) - begin) / 1000000))
+    rm -f "$file"'
+  ask names '
+    sed -nE "s,^(deb|URIs:).*https?://([A-Za-z0-9.-]+).*,\2,p" /etc/apt/sources.list \
+      /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources | sort -u | while read -r host; do
+      timeout 10 getent hosts "$host" > /dev/null && echo "yes $host" || echo "no $host"
+    done'
+  export SITES
+  ask sites '
+    for site in $SITES; do
+      { timeout 5 bash -c "exec 3<>/dev/tcp/$site/443" && echo "yes $site" || echo "no $site"; } &
+    done; wait'
+fi
+
+# A container sees its host's log and sensors.
+if ! systemd-detect-virt -q --container 2> /dev/null; then
+  ask kernel_log "$root dmesg | grep -iE 'I/O error|mmc[0-9].*error|EXT4-fs error|read-only|firmware' | tail -n 40"
+  ask temperature 'cat /sys/class/thermal/thermal_zone*/temp'
+fi
+ask throttled "$root vcgencmd get_throttled || cat /sys/devices/platform/soc/soc:firmware/get_throttled"
+ask wifi 'ls -d /sys/class/net/*/wireless'
+ask rfkill 'for switch in /sys/class/rfkill/*; do cat "$switch/type" "$switch/soft" | xargs; done'
+
+ask apt_python 'dpkg-query -Wf "\${db:Status-Status} \${Package}\n" python3-numpy python3-torch'
+ask stray 'ls -d /home/*/.local/lib/python3*/site-packages/* /root/.local/lib/python3*/site-packages/* \
+  /usr/local/lib/python3*/*-packages/* | grep -E "/(syft|torch|torchvision|numpy)$"'
+# Locks of fcntl(2) have no name: compare the inodes.
+ask apt_locks "
+  for lock in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do
+    inode=\$(stat -c %i \$lock) && awk -v inode=\"\$inode\" '
+      \$2 == \"POSIX\" { split(\$6, where, \":\"); if (where[3] == inode) print \$5 }' /proc/locks |
+      while read -r pid; do echo \"\$lock \$pid \$(cat /proc/\$pid/comm)\"; done
+  done"
+# dpkg --audit wants root. The second letter: half-installed, unpacked, half-configured.
+ask unconfigured "dpkg-query -Wf '\${db:Status-Abbrev} \${Package}\n' | sed -n 's/^.[HUF].* //p'"
+printf '\n@ end\n'

@@ -1,0 +1,295 @@
+"""Every problem that preflight can find, from the answers of a node that has it.
+
+HEALTHY is what probe.sh prints on a Pi 3B with Raspberry Pi OS Bookworm, 64-bit. What only a board
+can tell (voltage, heat, firmware, wifi) is told here in the words of the real commands.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = ROOT / "roles" / "preflight" / "files"
+sys.path.insert(0, str(FILES))
+from findings import KINDS  # noqa: E402
+from judge import judge  # noqa: E402
+
+HEALTHY = {
+    "clock": "1795595365\n1795595367",
+    "root": "yes",
+    "home": "/home/pi\nusable",
+    "release": "debian\n12",
+    "kernel": "aarch64",
+    "userland": "arm64",
+    "python": "3.11",
+    "model": "Raspberry Pi 3 Model B Rev 1.2",
+    "features": "Features : fp asimd evtstrm crc32 cpuid",
+    "hostname": "pi1",
+    "machine": "e6e3a428965a50d2b4219dc05fd479b8",
+    "addresses": r"2: eth0    inet 192.168.1.21/24 brd 192.168.1.255 scope global eth0\  forever",
+    "routes": "default via 192.168.1.1 dev eth0 proto dhcp src 192.168.1.21 metric 100",
+    "memory": "MemTotal:         925696 kB",
+    "controllers": "cpuset cpu io memory pids",
+    "swaps": "/var/swap                               file\t\t524284\t\t0\t\t-2",
+    "swap_makers": "dphys-swapfile",
+    "disk": "/dev/root         30270332 4023014  24886120      14% /",
+    "mounts": "/dev/mmcblk0p2 / ext4 rw,noatime 0 0\n"
+    "/dev/mmcblk0p1 /boot/firmware vfat rw,relatime,fmask=0022,errors=remount-ro 0 0",
+    "write": "612",
+    "names": "yes deb.debian.org",
+    "sites": "yes www.debian.org\nyes www.piwheels.org",
+    "kernel_log": "[    7.1] brcmfmac: brcmf_c_preinit_dcmds: Firmware: BCM43430/1 wl0: Jul 2021",
+    "temperature": "48312",
+    "throttled": "throttled=0x0",
+    "wifi": "/sys/class/net/wlan0/wireless",
+    "rfkill": "bluetooth 0\nwlan 0",
+    "apt_python": "",
+    "stray": "",
+    "apt_locks": "",
+    "unconfigured": "",
+    "end": "",
+}
+LOCKS = {
+    "aarch64-cp311": "numpy==2.4.6\ntorch==2.9.1 --hash=sha256:0\n",
+    "aarch64-cp313": "torch==2.10.0 --hash=sha256:0\n",
+    "aarch64-cp312": "torch==2.13.0 --hash=sha256:0\n",
+    "x86_64-cp311": "torch==2.13.0+cpu --hash=sha256:0\n",
+    "x86_64-cp312": "nvidia-cublas-cu12==12.6\ntorch==2.13.0 --hash=sha256:0\n",
+}
+
+
+def said(**answers: str) -> str:
+    """Return what probe.sh prints on the healthy node, with other answers to some questions."""
+    return "\n".join(f"\n@ {name}\n{text}" for name, text in {**HEALTHY, **answers}.items())
+
+
+def node(answer: str, **more: object) -> dict:
+    return {
+        "address": "192.168.1.21",
+        "port": 22,
+        "user": "pi",
+        "known_as": "192.168.1.21",
+        "known_hosts": "/home/me/fedrnn/inventory/home/known_hosts",
+        "variables": ["ansible_host", "swap_size", "inventory_hostname"],
+        "unreachable": False,
+        "said": "",
+        "answer": answer,
+        "root": False,
+        **more,
+    }
+
+
+def report_on(tmp_path: Path, **nodes: dict) -> dict:
+    locks = tmp_path / "locks"
+    locks.mkdir(exist_ok=True)
+    for name, text in LOCKS.items():
+        (locks / f"{name}.txt").write_text(text)
+    for role, option in (("swap", "swap_size"), ("os", "os_timezone")):
+        specs = tmp_path / role / "meta" / "argument_specs.yml"
+        specs.parent.mkdir(parents=True, exist_ok=True)
+        specs.write_text(f"argument_specs: {{main: {{options: {{{option}: {{type: str}}}}}}}}\n")
+    wanted = {
+        "distributions": {"debian": "12", "ubuntu": "24.04"},
+        "python": "3.11",
+        "memory": 380,
+        "memory_and_swap": 850,
+        "disk": 3072,
+        "disk_provisioned": 256,
+        "disk_speed": 2.0,
+        "clock": 60,
+        "internet": True,
+        "locks": str(locks),
+    }
+    return judge({"roles": str(tmp_path), "wanted": wanted, "nodes": nodes})
+
+
+def found(report: dict) -> list[tuple[str, str]]:
+    return [(one["node"], one["finding"]) for one in report["findings"]]
+
+
+MMC = "[  812.4] mmc0: cache flush error -110\n[  812.5] I/O error, dev mmcblk0, sector 71304"
+EXT4 = "[ 90.1] EXT4-fs error (device mmcblk0p2): ext4_lookup:1785: inode #1042: comm apt: bad"
+BRCM = (
+    "[ 6.8] brcmfmac mmc1:0001:1: Direct firmware load for brcm/brcmfmac43430-sdio.bin failed"
+    " with error -2"
+)
+
+CASES = {
+    "sudo": [({"root": "sudo: a password is required"}, "a password is required")],
+    "home": [({"home": "/home/pi"}, "/home/pi")],
+    "release": [
+        ({"release": "debian\n11"}, "debian 11"),
+        ({"release": "arch"}, "arch"),
+        ({"release": "ubuntu\n22.04"}, "24.04"),
+    ],
+    "32-bit": [({"userland": "armhf"}, "armhf")],
+    "python": [({"python": "3.9"}, "3.9"), ({"python": ""}, "none")],
+    "lock": [({"python": "3.14"}, "aarch64-cp314")],
+    "torch-atomics": [({"python": "3.13"}, "SIGILL")],
+    "torch-cuda": [
+        ({"python": "3.12"}, "3 GB of CUDA"),
+        ({"userland": "amd64", "python": "3.12"}, "2.13.0"),
+    ],
+    "apt-python": [({"apt_python": "installed python3-numpy"}, "python3-numpy from apt")],
+    "stray-python": [
+        ({"stray": "/home/pi/.local/lib/python3.11/site-packages/torchvision"}, "torchvision")
+    ],
+    "memory": [
+        ({"memory": "MemTotal: 372000 kB"}, "363 MiB"),
+        ({"memory": "MemTotal: 925696 kB\n268435456"}, "256 MiB"),
+    ],
+    "swap": [({"memory": "MemTotal: 430080 kB", "swaps": ""}, "420 MiB of memory and 0 MiB")],
+    "two-swaps": [({"swap_makers": "dphys-swapfile\n/etc/fstab"}, "dphys-swapfile, /etc/fstab")],
+    "memory-limits": [({"controllers": "cpuset cpu io pids"}, "memory controller")],
+    "disk-full": [
+        ({"disk": "/dev/root 3870332 3023014 1024000 75% /"}, "1000 MiB free"),
+        ({"installed": "yes", "disk": "/dev/root 3870332 3723014 102400 98% /"}, "256 MiB"),
+    ],
+    "disk-slow": [({"write": "9300"}, "0.9 MB/s")],
+    "read-only": [({"mounts": "/dev/mmcblk0p2 / ext4 ro,noatime 0 0"}, "/ read-only")],
+    "io-errors": [({"kernel_log": MMC}, "sector 71304"), ({"kernel_log": EXT4}, "inode #1042")],
+    "under-voltage": [
+        ({"throttled": "throttled=0x10001"}, "now"),
+        ({"throttled": "throttled=0x10000"}, "since it was switched on"),
+        ({"throttled": "10000"}, "0x10000"),
+    ],
+    "throttled": [
+        ({"throttled": "throttled=0x20000"}, "frequency is capped"),
+        ({"throttled": "throttled=0x80008"}, "now: soft limit of temperature"),
+    ],
+    "temperature": [({"temperature": "82515"}, "82 °C")],
+    "clock": [
+        ({"clock": "1795595365\n1795595426"}, "61 s"),
+        ({"clock": "1795595365\n86400"}, "17955"),
+    ],
+    "route": [({"routes": "", "names": "no deb.debian.org"}, "no default route")],
+    "names": [({"names": "no deb.debian.org"}, "deb.debian.org")],
+    "site": [({"sites": "yes www.debian.org\nno www.piwheels.org"}, "not reach www.piwheels.org")],
+    "wifi-firmware": [({"wifi": "", "kernel_log": BRCM}, "brcmfmac43430")],
+    "wifi-country": [({"rfkill": "bluetooth 0\nwlan 1"}, "country")],
+    "apt-lock": [
+        ({"apt_locks": "/var/lib/dpkg/lock-frontend 812 unattended-upgr"}, "unattended-upgr"),
+    ],
+    "half-configured": [({"unconfigured": "python3-numpy\nlibc6"}, "python3-numpy libc6")],
+}  # fmt: skip
+ONE_BY_ONE = [(kind, *case) for kind, cases in CASES.items() for case in cases]
+
+
+def test_a_healthy_node_has_no_problem(tmp_path: Path) -> None:
+    report = report_on(tmp_path, pi1=node(said()))
+    assert report["findings"] == [] and report["stopped"] == [] and report["table"] == ""
+    assert report["locks"] == {"pi1": "aarch64-cp311"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "words"), ONE_BY_ONE, ids=[f"{c[0]}-{n}" for n, c in enumerate(ONE_BY_ONE)]
+)
+def test_a_problem_is_found_alone_and_in_words(
+    tmp_path: Path, kind: str, answers: dict[str, str], words: str
+) -> None:
+    report = report_on(tmp_path, pi1=node(said(**answers)))
+    assert found(report) == [("pi1", kind)]
+    assert words in report["table"]
+    assert report["stopped"] == (["pi1"] if KINDS[kind].stops else [])
+
+
+def test_every_bit_of_get_throttled_is_decoded(tmp_path: Path) -> None:
+    report = report_on(tmp_path, pi1=node(said(throttled="throttled=0x50005")))
+    assert found(report) == [("pi1", "under-voltage"), ("pi1", "throttled")]
+    assert "throttled (get_throttled=0x50005)" in report["table"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("unreachable", "ssh: connect to host 192.168.1.21 port 22: No route to host"),
+        ("host-key", "Host key verification failed."),
+        ("ssh-key", "pi@192.168.1.21: Permission denied (publickey,password)."),
+    ],
+)
+def test_the_ways_in_which_ssh_says_no(tmp_path: Path, kind: str, words: str) -> None:
+    report = report_on(tmp_path, pi1=node("", unreachable=True, said=words))
+    assert found(report) == [("pi1", kind)]
+    assert words in report["table"] and report["stopped"] == ["pi1"]
+
+
+def test_a_shell_that_talks_is_told_from_one_that_answers(tmp_path: Path) -> None:
+    report = report_on(tmp_path, pi1=node("Please login as the user ubuntu\n"))
+    assert found(report) == [("pi1", "answer")]
+    assert "Please login as the user" in report["table"]
+
+
+def test_a_password_that_ansible_has_makes_root(tmp_path: Path) -> None:
+    asks = said(root="sudo: a password is required")
+    assert found(report_on(tmp_path, pi1=node(asks, root=True))) == []
+
+
+OTHER = {
+    "hostname": "pi2",
+    "machine": "0",
+    "addresses": HEALTHY["addresses"].replace("1.21/", "1.22/"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "address"),
+    [
+        ("same-address", OTHER, "192.168.1.21"),
+        ("same-address", {**OTHER, "addresses": HEALTHY["addresses"]}, "192.168.1.22"),
+        ("same-name", {**OTHER, "hostname": "pi1"}, "192.168.1.22"),
+        ("same-machine", {**OTHER, "machine": HEALTHY["machine"]}, "192.168.1.22"),
+    ],
+)
+def test_two_nodes_have_something_in_common(
+    tmp_path: Path, kind: str, answers: dict[str, str], address: str
+) -> None:
+    nodes = {"pi1": node(said()), "pi2": node(said(**answers), address=address)}
+    report = report_on(tmp_path, **nodes)
+    assert found(report) == [("pi2", kind)]
+    assert "pi1" in report["findings"][0]["says"]
+
+
+def test_all_problems_of_all_nodes_are_told_at_once(tmp_path: Path) -> None:
+    report = report_on(
+        tmp_path,
+        pi1=node(said(temperature="85000", userland="armhf")),
+        pi2=node("", unreachable=True, said="timed out", address="192.168.1.22"),
+    )
+    assert found(report) == [("pi1", "32-bit"), ("pi1", "temperature"), ("pi2", "unreachable")]
+    assert report["stopped"] == ["pi1", "pi2"]
+    assert report["table"].count("\n      -> ") == 3
+
+
+def test_a_variable_that_no_role_knows_is_told_with_the_nearest(tmp_path: Path) -> None:
+    given = ["swap_sise", "swap_size", "os_timezone", "osmosis_x", "my_own", "ansible_user"]
+    report = report_on(tmp_path, pi1=node(said(), variables=given))
+    assert found(report) == [("pi1", "variable")]
+    assert "swap_sise" in report["table"] and "do you mean swap_size?" in report["table"]
+
+
+def test_the_judge_is_a_program(tmp_path: Path) -> None:
+    question = {"roles": str(ROOT / "roles"), "nodes": {"pi1": node(said(userland="armhf"))}}
+    wanted = dict.fromkeys(
+        ("memory", "memory_and_swap", "disk", "disk_provisioned", "disk_speed", "clock"), 9
+    )
+    question["wanted"] = {**wanted, "distributions": {}, "python": "3", "internet": False}
+    question["wanted"]["locks"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, FILES / "judge.py"],
+        input=json.dumps(question), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["stopped"] == ["pi1"]
+
+
+def test_no_kind_of_problem_is_without_its_test() -> None:
+    elsewhere = {"unreachable", "host-key", "ssh-key", "answer", "variable"}
+    elsewhere |= {"same-address", "same-name", "same-machine"}
+    assert set(KINDS) == set(CASES) | elsewhere
+
+
+def test_every_problem_is_in_the_troubleshooting_guide() -> None:
+    guide = (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert [kind for kind in KINDS if f"`{kind}`" not in guide] == []
