@@ -48,8 +48,10 @@ DONE = {
         (f"set -- halfway 1; {PACKAGE}", "dpkg --purge halfway"),
         (f"systemd-run --quiet --unit hold python3 -c '{HOLD}'", "systemctl stop hold"),
         ("cp /etc/fstab /run/fstab; echo '/swapfile none swap sw 0 0' >> /etc/fstab;"
-         "mkdir -p /etc/systemd; echo '[zram0]' > /etc/systemd/zram-generator.conf",
-         "cp /run/fstab /etc/fstab; rm /etc/systemd/zram-generator.conf"),
+         "echo '[zram0]' > /etc/systemd/zram-generator.conf; cd /usr/lib/systemd;"
+         "mkdir -p system-generators; ln -s /bin/true system-generators/zram-generator",
+         "cp /run/fstab /etc/fstab; rm /etc/systemd/zram-generator.conf"
+         " /usr/lib/systemd/system-generators/zram-generator"),
     ],
     "pi3": [
         ("cp -p /etc/sudoers.d/010_pi-nopasswd /run/; rm /etc/sudoers.d/010_pi-nopasswd",

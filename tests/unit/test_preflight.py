@@ -46,7 +46,7 @@ HEALTHY = {
     "throttled": "throttled=0x0",
     "wifi": "/sys/class/net/wlan0/wireless",
     "rfkill": "bluetooth 0\nwlan 0",
-    "apt_python": "",
+    "packages": "adduser\npython3\nzlib1g",
     "stray": "",
     "apt_locks": "",
     "unconfigured": "",
@@ -91,6 +91,8 @@ def report_on(tmp_path: Path, **nodes: dict) -> dict:
         specs = tmp_path / role / "meta" / "argument_specs.yml"
         specs.parent.mkdir(parents=True, exist_ok=True)
         specs.write_text(f"argument_specs: {{main: {{options: {{{option}: {{type: str}}}}}}}}\n")
+    (tmp_path / "swap" / "vars").mkdir(exist_ok=True)
+    (tmp_path / "swap" / "vars" / "main.yml").write_text("swap_is_hosts: x\n")
     wanted = {
         "distributions": {"debian": "12", "ubuntu": "24.04"},
         "python": "3.11",
@@ -133,7 +135,7 @@ CASES = {
         ({"python": "3.12"}, "3 GB of CUDA"),
         ({"userland": "amd64", "python": "3.12"}, "2.13.0"),
     ],
-    "apt-python": [({"apt_python": "installed python3-numpy"}, "python3-numpy from apt")],
+    "apt-python": [({"packages": "python3\npython3-numpy"}, "python3-numpy from apt")],
     "stray-python": [
         ({"stray": "/home/pi/.local/lib/python3.11/site-packages/torchvision"}, "torchvision")
     ],
@@ -264,7 +266,7 @@ def test_all_problems_of_all_nodes_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_no_role_knows_is_told_with_the_nearest(tmp_path: Path) -> None:
-    given = ["swap_sise", "swap_size", "os_timezone", "osmosis_x", "my_own", "ansible_user"]
+    given = ["swap_sise", "swap_size", "os_timezone", "osmosis_x", "swap_is_hosts", "ansible_user"]
     report = report_on(tmp_path, pi1=node(said(), variables=given))
     assert found(report) == [("pi1", "variable")]
     assert "swap_sise" in report["table"] and "do you mean swap_size?" in report["table"]

@@ -145,8 +145,7 @@ def torch(told: Answers, lock: str) -> Iterator[Found]:
 
 def python(told: Answers, wanted: Wanted) -> Iterator[Found]:
     """Packages that other Pythons of the node would see in place of ours."""
-    by_apt = [name for state, name in map(str.split, told["apt_python"]) if state == "installed"]
-    if by_apt:
+    if by_apt := [x for x in told["packages"] if x in ("python3-numpy", "python3-torch")]:
         yield "apt-python", {"packages": " ".join(by_apt)}
     if told["stray"]:
         yield "stray-python", {"paths": " ".join(told["stray"])}

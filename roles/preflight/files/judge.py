@@ -2,7 +2,7 @@
 
 The question is `{"roles": FOLDER, "wanted": {…}, "nodes": {NAME: {…}}}` as vars/main.yml makes it;
 a node's `answer` is what probe.sh printed. The report has `findings`, the `table` of them for
-people, `stopped` (the nodes that cannot be provisioned) and `locks` by node.
+people, `stopped` (the nodes that cannot be provisioned), and by node `locks` and what was `told`.
 """
 
 from __future__ import annotations
@@ -60,10 +60,16 @@ def judge_pair(
 
 
 def known_variables(roles: Path) -> set[str]:
-    """Return the variables in the argument specs of all roles."""
-    files = roles.glob("*/meta/argument_specs.yml")
-    specs = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
-    return {name for spec in specs for name in spec["argument_specs"]["main"].get("options", {})}
+    """Return the variables of all roles: argument specs, and what a role works out for itself."""
+
+    def read(pattern: str) -> list[dict[str, Any]]:
+        return [yaml.safe_load(file.read_text(encoding="utf-8")) for file in roles.glob(pattern)]
+
+    options = [
+        spec["argument_specs"]["main"].get("options", {})
+        for spec in read("*/meta/argument_specs.yml")
+    ]
+    return {name for names in [*options, *read("*/vars/main.yml")] for name in names}
 
 
 def unknown_variables(given: list[str], known: set[str]) -> Iterator[Found]:
@@ -105,6 +111,7 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
         "table": table(findings),
         "stopped": sorted({one["node"] for one in findings if one["stops"]}),
         "locks": {name: answers.lock for name, answers in told.items()},
+        "told": {name: answers.lines for name, answers in told.items()},
         "nodes": sorted(nodes),
     }
 

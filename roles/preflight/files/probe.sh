@@ -1,7 +1,7 @@
 #!/bin/sh
 # probe.sh: everything that preflight asks a node, in one round and with a POSIX shell alone, for a
 # node may be without a usable Python. It changes nothing. Each answer follows a line `@ name`;
-# checks.py says what it means. The caller sets, in front of this text:
+# checks.py says what it means, and the roles read it as preflight_told. The caller sets, in front of this text:
 #   ASKED_AT   the controller's clock, seconds since 1970
 #   THOROUGH   yes: measure the card and dial SITES too, whether or not fedrnn is installed
 #   SITES      host names, dialled at port 443
@@ -29,24 +29,44 @@ ask container 'systemd-detect-virt --container'
 ask model 'tr -d "\0" < /proc/device-tree/model'
 ask features 'grep -m1 -i "^features" /proc/cpuinfo'
 ask hostname 'uname -n'
+ask cluster_hosts 'sed -n "/^# BEGIN nodes of the cluster/,/^# END nodes/{/^#/!p}" /etc/hosts'
+ask timezone 'readlink /etc/localtime'
+ask timesync 'systemctl is-active systemd-timesyncd'
+ask locale '. /etc/default/locale; echo "$LANG"'
+ask locales 'locale -a'
+ask cloud_init 'ls -d /etc/cloud/cloud.cfg.d'
+ask cmdline 'cat /proc/cmdline'
+ask boot_file 'ls /boot/firmware/cmdline.txt || ls /boot/cmdline.txt'
 ask machine 'cat /etc/machine-id'
 ask addresses 'ip -o -4 addr show scope global | grep -vE ": (docker|br-|veth|virbr|cni|podman|tun|wg)"'
+# The one that leads out, or else the first. Nothing is sent.
+ask address '
+  { ip -4 route get 192.0.2.1 | sed -n "s/.* src \([0-9.]*\).*/\1/p"; hostname -I | tr " " "\n"; } | head -n 1'
 ask routes 'ip route show default; ip -6 route show default'
 
 ask memory 'grep MemTotal /proc/meminfo
   cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes'
 ask controllers 'cat /sys/fs/cgroup/cgroup.controllers || ls /sys/fs/cgroup'
 ask swaps 'tail -n +2 /proc/swaps'
-# Who makes swap at boot. rpi-swap brings a zram-generator of its own.
+# Who makes swap at boot. rpi-swap uses the generator of zram itself.
 ask swap_makers '
-  if [ -e /etc/rpi/swap.conf ]; then echo rpi-swap
-  elif grep -qs "^ *\[zram" /etc/systemd/zram-generator.conf; then echo systemd-zram-generator; fi
+  if [ -e /etc/rpi/swap.conf ]; then
+    cat /etc/rpi/swap.conf /etc/rpi/swap.conf.d/*.conf | grep "^Mechanism=" | tail -n 1 | grep -q =none || echo rpi-swap
+  elif [ -e /usr/lib/systemd/system-generators/zram-generator ]; then
+    cat /etc/systemd/zram-generator.conf /etc/systemd/zram-generator.conf.d/*.conf | grep -q "^ *\[zram" &&
+      echo systemd-zram-generator
+  fi
   systemctl -q is-enabled dphys-swapfile && echo dphys-swapfile
   systemctl -q is-enabled zramswap && echo zram-tools
   grep -qE "^[^#[:space:]]+[[:space:]]+[^[:space:]]+[[:space:]]+swap[[:space:]]" /etc/fstab && echo /etc/fstab'
+# Which of them is the system's own.
+ask swap_own 'if [ -e /etc/rpi/swap.conf ]; then echo rpi-swap; elif [ -e /etc/dphys-swapfile ]; then echo dphys-swapfile; fi'
 
 ask disk 'df -Pk /opt | tail -n 1'
 ask mounts 'grep -E " (/|/boot|/boot/firmware|/opt|/var) " /proc/mounts'
+ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
+ask torch_proved 'cat /opt/fedrnn/venv/.torch-proved'
+ask share "$root cat /var/lib/fedrnn/share/.sha256"
 ask installed 'test -e /opt/fedrnn/venv/.lock-sha256 && echo yes'
 if [ "$THOROUGH" = yes ] || [ ! -e /opt/fedrnn/venv/.lock-sha256 ]; then
   # What a card does slowly: 8 MiB, written through, in milliseconds.
@@ -76,7 +96,7 @@ ask throttled "$root vcgencmd get_throttled || cat /sys/devices/platform/soc/soc
 ask wifi 'ls -d /sys/class/net/*/wireless'
 ask rfkill 'for switch in /sys/class/rfkill/*; do cat "$switch/type" "$switch/soft" | xargs; done'
 
-ask apt_python 'dpkg-query -Wf "\${db:Status-Status} \${Package}\n" python3-numpy python3-torch'
+ask packages "dpkg-query -Wf '\${db:Status-Status} \${Package}\n' | sed -n 's/^installed //p'"
 ask stray 'ls -d /home/*/.local/lib/python3*/site-packages/* /root/.local/lib/python3*/site-packages/* \
   /usr/local/lib/python3*/*-packages/* | grep -E "/(syft|torch|torchvision|numpy)$"'
 # Locks of fcntl(2) have no name: compare the inodes.
