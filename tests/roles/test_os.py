@@ -26,3 +26,33 @@ def test_clock_is_kept(host: Host) -> None:
     if host.run("systemd-detect-virt --container").rc == 0:
         return  # its host's clock, checked above
     assert host.service("systemd-timesyncd").is_running
+
+
+def test_ssh_takes_keys_alone_and_no_old_algorithm(host: Host) -> None:
+    settings = dict(
+        line.split(" ", 1) for line in host.check_output("sudo sshd -T").splitlines() if " " in line
+    )
+    assert settings["passwordauthentication"] == "no"
+    assert settings["kbdinteractiveauthentication"] == "no"
+    offered = " ".join(settings[kind] for kind in ("kexalgorithms", "ciphers", "macs"))
+    old = ("diffie", "nistp", "-cbc", "-ctr", "sha1", "umac-64")
+    assert not [name for name in old if name in offered]
+
+
+def test_security_upgrades_come_every_night(host: Host) -> None:
+    told = host.check_output("apt-config dump APT::Periodic")
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in told
+    assert host.package("unattended-upgrades").is_installed
+    told = host.check_output("apt-config dump Unattended-Upgrade::Automatic-Reboot")
+    assert told.endswith('"false";')
+
+
+def test_the_journal_and_temporary_files_spare_the_card(host: Host) -> None:
+    files = host.check_output("sudo journalctl --list-boots --quiet; sudo ls /run/log/journal")
+    assert files
+    assert host.check_output("systemctl is-enabled tmp.mount") == "enabled"
+    assert host.run("sudo systemd-analyze verify /etc/systemd/system/tmp.mount").stderr == ""
+
+
+def test_locale(host: Host) -> None:
+    assert host.check_output("cat /etc/default/locale") == "LANG=C.UTF-8"
