@@ -121,7 +121,7 @@ def test_a_datasite_that_was_killed_in_the_making_is_finished_by_the_next_run(la
     undone = lab.ssh("pi3", f"sudo sh -c '{WITHOUT_DATASITE}'; getent passwd fedrnn")
     assert undone.stdout == "", undone
     points = {
-        "TASK [pysyft : The files of the datasite are those of this checkout]": "test -d /var/lib/fedrnn",
+        "TASK [pysyft : The files of the datasite": "test -d /var/lib/fedrnn",
         "TASK [pysyft : Accounts, folders, units": "test -e /etc/fedrnn/datasite.json",
         "TASK [dataset : The node has its share]": "ls /var/lib/fedrnn/published/*",
     }
