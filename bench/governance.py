@@ -28,8 +28,8 @@ from typing import Any
 
 import asyncssh
 from rich.console import Console
-from rich.table import Table
 
+from bench.figures import publish, row
 from bench.lab import ansible, connect
 from bench.stock_syft import StockSyft
 from fedrnn.cluster import ssh_links
@@ -245,23 +245,15 @@ def main() -> int:
         training = training_code(Path(folder) / "training")
         ours = measure_ours(console, jobs, training)
         rival = measure_rival(console, min(jobs, RIVAL_JOBS), training)
-    table = Table("", "ours", "stock syft", "ratio", "floor", "", box=None)
-    rows = []
-    for figure, (unit, floor, aim) in UNITS.items():
-        mine, theirs = round(ours[figure], 2), round(rival[figure], 2)
-        ratio = round(mine / theirs, 3)
-        rows.append(
-            {"figure": figure, "unit": unit, "ours": mine, "rival": theirs,
-             "ratio": ratio, "floor": floor, "aim": aim}
-        )  # fmt: skip
-        table.add_row(figure, f"{mine}", f"{theirs}", f"{ratio}", f"{floor}", unit)
+    rows = [
+        row(figure, unit, ours[figure], rival[figure], floor, aim, of="stock syft")
+        for figure, (unit, floor, aim) in UNITS.items()
+    ]
+    publish(rows, RESULTS if jobs == JOBS else None)
     console.print(
-        table,
         "ours on a node through sshd, to our disadvantage; stock syft on this machine, with the "
-        f"drive in memory, and its job {RIVAL_JOBS} for the hundredth",
+        f"drive in memory, and its job {RIVAL_JOBS} for the hundredth"
     )
-    if jobs == JOBS:
-        RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     return 0
 
 

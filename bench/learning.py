@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import statistics
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.curves import draw
+from bench.figures import Row, publish, row
 from bench.runs import Result, Task, run
 from bench.tutorial import speeds
 from fedrnn.config import RunConfig
@@ -32,7 +32,6 @@ from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
 from fedrnn.learning.model import parameters_of
 
-Row = dict[str, Any]
 Settings = Mapping[str, Any]
 RESULTS = Path(__file__).parent / "results" / "learning.json"
 CENTRAL = Task("iid", 1)
@@ -50,37 +49,6 @@ FEDAVG_GRID: list[Settings] = [
 ]
 FEDPROX_GRID: list[Settings] = [{"options": {"proximal_mu": mu}} for mu in (0.001, 0.01, 0.1)]
 GRID_ROUNDS, RIVAL_ROUNDS = 30, 40
-
-
-def row(
-    figure: str,
-    unit: str,
-    ours: float,
-    rival: float,
-    floor: float | None = None,
-    aim: float | None = None,
-    *,
-    spread: float | None = None,
-    times: bool = False,
-    of: str,
-) -> Row:
-    """Return one line of the result: ``of`` says what the rival is, ``spread`` is a standard error.
-
-    The ratio is that of ours to the rival's, with ``times`` how many times ours is faster; a
-    difference has none. Floor and aim are for ours, with ``times`` and of a share for the ratio.
-    """
-    digits = 1 if max(abs(ours), abs(rival)) < 100 else 0
-    return {
-        "figure": figure,
-        "unit": unit,
-        "ours": round(ours, 2 if unit == "points" else digits),
-        "rival": round(rival, digits),
-        "ratio": None if unit == "points" else round(rival / ours if times else ours / rival, 3),
-        "floor": floor,
-        "aim": aim,
-        **({} if spread is None else {"spread": round(spread, 2)}),
-        "rival is": of,
-    }
 
 
 def measure(pool: ProcessPoolExecutor, tasks: Sequence[Task]) -> list[Result]:
@@ -212,9 +180,7 @@ def main() -> None:
         row("share of the matmul bound", "names/s", speed.default, speed.bound, 0.4, 0.5,
             of="a large matmul of the same FLOPs"),
     ]  # fmt: skip
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-    print(RESULTS.read_text())
+    publish(rows, RESULTS)
     draw({"gradients": two, "FedAvg": fedavg, "FedProx": fedprox}, central)
 
 

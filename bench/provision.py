@@ -1,7 +1,7 @@
 """What provisioning costs: with nothing to do, from bare nodes, and with twice as many.
 
 `python -m bench.provision` uses copies of this clone with labs of their own, and their warm caches;
-the lab of this clone is left alone. About fifteen minutes. `--rows unchanged` measures one row.
+the lab of this clone is left alone. About fifteen minutes.
 
 unchanged: `site.yml` on three nodes that need nothing, as a multiple of `ansible all -m ping`
 bare:      `site.yml` on three bare nodes, their images, wheels and packages in the caches, seconds
@@ -11,7 +11,6 @@ six:       the same on six bare nodes, as a multiple of `bare`
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -22,6 +21,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bench.figures import Row, publish, row
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "provision.json"
@@ -77,34 +78,29 @@ def bare(folder: Path) -> float:
     return seconds(folder, "ansible-playbook", "site.yml")
 
 
-def unchanged(folder: Path) -> dict[str, float]:
-    """Give the seconds of a run with nothing to do and of a ping, and how many pings it takes."""
-    pairs = []
+def unchanged(folder: Path) -> Row:
+    """Return the seconds of a run with nothing to do beside those of a ping, run by run."""
+    ping_s, site_s = [], []
     for _ in range(PAIRS):
-        ping = seconds(folder, "ansible", "nodes", "-m", "ping")
-        pairs.append((seconds(folder, "ansible-playbook", "site.yml"), ping))
-    site, ping = (statistics.median(column) for column in zip(*pairs, strict=True))
-    multiple = statistics.median(run / ping for run, ping in pairs)
-    return {"site_s": round(site, 1), "ping_s": round(ping, 2), "multiple": round(multiple, 1)}
+        ping_s.append(seconds(folder, "ansible", "nodes", "-m", "ping"))
+        site_s.append(seconds(folder, "ansible-playbook", "site.yml"))
+    ping, site = statistics.median(ping_s), statistics.median(site_s)
+    return row("unchanged", "s", site, ping, 14, 8, of="ansible nodes -m ping")
 
 
 def main() -> None:
-    """Measure the rows, print them and keep them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", default="bare,unchanged,six")
-    rows = parser.parse_args().rows.split(",")
-    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    """Measure, print the table and write the rows."""
+    argparse.ArgumentParser(
+        prog="python -m bench.provision",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     with clone(3) as folder:
         three = bare(folder)
-        result["bare"] = {"seconds": round(three, 1)}
-        if "unchanged" in rows:
-            result["unchanged"] = unchanged(folder)
-    if "six" in rows:
-        with clone(6) as folder:
-            six = bare(folder)
-        result["six"] = {"seconds": round(six, 1), "multiple": round(six / three, 2)}
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+        rows = [unchanged(folder), row("bare", "s", three, None, 180, 120)]
+    with clone(6) as folder:
+        rows.append(row("six", "s", bare(folder), three, 2.2, 1.5, of="three bare nodes"))
+    publish(rows, RESULTS)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ job; the rival is an asyncssh session whose far end echoes, with no governance a
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import statistics
 import sys
@@ -23,6 +22,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from rich.console import Console
 from rich.table import Table
 
+from bench.figures import publish, row
 from bench.lab import ansible, connect
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.researcher import NodeClient, training_code
@@ -157,22 +157,13 @@ def main() -> int:
     bare = Bare(inventory, loop, size)
     our_ms, rival_ms = timed(ours.round, bare.round)
     ours.grid.close()
-    ratio = statistics.median(our_ms) / statistics.median(rival_ms)
     table = Table("echo round, 3 nodes", "p10", "median", "p90 ms", box=None)
     for name, ms in (("ours", our_ms), ("bare asyncssh", rival_ms)):
         low, *_, high = statistics.quantiles(ms, n=10)
         table.add_row(name, f"{low:.1f}", f"{statistics.median(ms):.1f}", f"{high:.1f}")
-    Console().print(table, f"ratio {ratio:.2f}, {size:,} bytes each way")
-    row = {
-        "figure": "echo round",
-        "unit": "ms",
-        "ours": round(statistics.median(our_ms), 2),
-        "rival": round(statistics.median(rival_ms), 2),
-        "ratio": round(ratio, 2),
-        "floor": 2.5,
-        "aim": 1.5,
-    }
-    RESULTS.write_text(json.dumps([row], indent=2) + "\n")
+    Console().print(table, f"{size:,} bytes each way")
+    ours_ms, bare_ms = statistics.median(our_ms), statistics.median(rival_ms)
+    publish([row("echo round", "ms", ours_ms, bare_ms, 2.5, 1.5, of="bare asyncssh")], RESULTS)
     return 0
 
 
