@@ -1,5 +1,6 @@
 """Nodes that are in the way of a run: real datasites of this account behind real gates."""
 
+import json
 import re
 import subprocess
 import threading
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from fedrnn.cluster import Cluster, ClusterError
+from fedrnn.datasite.dataset import SCHEMA
+from fedrnn.datasite.datasite import Datasite
+from fedrnn.datasite.layout import DESCRIPTION, Site
 from fedrnn.datasite.researcher import allow_list
 from fedrnn.local import local_site
 from fedrnn.transport.link import LocalLink
@@ -77,6 +81,19 @@ def test_the_commands_shown_for_a_local_node_work_as_they_stand(cluster):
         typed(shown(said, "show"))
         assert "node1: the job runs, approved by its owner" in said
         assert made.end() == {"node1": "done"}
+
+
+def test_data_of_another_schema_stops_the_run_with_a_table(cluster):
+    said: list[str] = []
+    with cluster(2, 0, None, said) as made:
+        site = Site.at(made.members[1].link.root)
+        description = site.syftbox / DESCRIPTION
+        told = json.loads(description.read_text())
+        description.write_text(json.dumps({**told, "schema": "names.csv, two columns"}))
+        Datasite(site).publish()
+        table = f"differ in their schema:\n  node1: {SCHEMA}\n  node2: names.csv, two columns$"
+        with pytest.raises(ClusterError, match=table):
+            made.describe()
 
 
 def test_a_node_whose_owner_denies_ends_the_run_with_his_reason(cluster):
