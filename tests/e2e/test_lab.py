@@ -132,7 +132,7 @@ def test_without_podman_the_error_names_the_package(tmp_path: Path) -> None:
 def test_two_clones_live_side_by_side(nodes: Lab, tmp_path: Path) -> None:
     """The other's node is bare, its .cache empty: `--check` passes and tells what it would do."""
     clone = tmp_path / "another clone"
-    for name in ("lab", "playbooks", "roles", "fedrnn", "inventory/lab/group_vars"):
+    for name in ("lab", "library", "playbooks", "roles", "fedrnn", "inventory/lab/group_vars"):
         shutil.copytree(ROOT / name, clone / name)
     for name in ("ansible.cfg", "site.yml"):
         shutil.copy2(ROOT / name, clone / name)
