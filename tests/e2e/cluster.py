@@ -99,6 +99,8 @@ class Lab:
             f'-oUserKnownHostsFile="{inventory}/known_hosts"',
             *("-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=none"),
             *("-oIdentitiesOnly=yes", "-oConnectTimeout=10", f"-i{inventory}/keys/operator"),
+            # sshd closes its port for a moment while it reads its settings anew.
+            "-oConnectionAttempts=3",
             f"-p{self.port(node)}",
         ]
         return subprocess.run(

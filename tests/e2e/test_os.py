@@ -34,7 +34,7 @@ def test_an_operator_who_has_no_key_is_not_locked_out(unhardened: Lab) -> None:
 
 def test_settings_that_sshd_cannot_read_are_taken_back(unhardened: Lab) -> None:
     broken = "/etc/ssh/sshd_config.d/90-broken.conf"
-    unhardened.ssh("pi3", f"echo Nonsense yes | sudo tee {broken}")
+    assert unhardened.ssh("pi3", f"echo Nonsense yes | sudo tee {broken}").returncode == 0
     try:
         run = ansible_playbook(CLUSTER, "--limit", "pi3", "--tags", "os")
     finally:
