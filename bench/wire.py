@@ -1,169 +1,149 @@
-"""What a round costs without compute: our Grid, gate and worker against bare SSH.
+"""What the wire costs: rounds without compute, and the memory and time of a training around it.
 
-`python -m bench.wire` needs the lab (`ansible-playbook site.yml`). Both sides move the same bytes
-to and from the same three nodes over the same sshd, in turn. Ours goes through an approved PySyft
-job; the rival is an asyncssh session whose far end echoes, with no governance and no Flower.
+`python -m bench.wire` needs the lab (`ansible-playbook site.yml`); three minutes. Ours goes
+through an approved PySyft job on the lab's nodes. The rivals have no governance; where both sides
+are timed, they take turns:
+
+echo round, 20 MB model   an asyncssh session per node whose far end echoes the same bytes
+same exchange             torch's gloo all-reduce of the same numbers between the same nodes
+100 echo workers          three of them, in one process without SSH, 0.5 MB each way
+resident                  a process on a node that has imported torch and nothing else
+300 rounds                the workers' own compute time in the same run
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
+import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import asyncssh
-import numpy as np
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+import torch
 from rich.console import Console
-from rich.table import Table
 
-from bench.figures import publish, row
-from bench.lab import ansible, connect
-from fedrnn.cluster import ssh_links
-from fedrnn.datasite.researcher import NodeClient, training_code
-from fedrnn.federation.codec import pack, quantise
-from fedrnn.inventory import DEFAULT, Inventory, read_inventory
+from bench.crowd import Crowd
+from bench.echo import Bare, Ours, large, timed
+from bench.figures import Row, publish, row
+from bench.lab import connect
+from fedrnn.config import RunConfig
+from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
-from fedrnn.learning.model import parameters_of, shapes
-from fedrnn.transport.grid import Loop, NodeGrid
+from fedrnn.learning.model import parameters_of
+from fedrnn.transport.grid import Loop
 
-ROUNDS = 300
-WARM_UP = 20
 RESULTS = Path(__file__).parent / "results" / "wire.json"
-ECHO = """
-import sys
-size, inp, out = int(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer
-while data := inp.read(size):
-    out.write(data)
-    out.flush()
-"""
+VENV_PYTHON = "/opt/fedrnn/venv/bin/python"
+TORCH = "import torch, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)"
+INTERFACE = "$(ip -o -4 addr show scope global | awk '{print $2; exit}')"
 
 
-def payload() -> RecordDict:
-    """Return what a round of our model sends to a node: packed values and a scale per tensor."""
-    model = ModelConfig(tuple(names())).build(0)
-    sizes = [int(np.prod(shape)) for shape in shapes(model).values()]
-    change = quantise(parameters_of(model), sizes)
-    arrays = ArrayRecord({"delta": Array(pack(change.values)), "scales": Array(change.scales)})
-    return RecordDict({"arrays": arrays})
+async def ask(inventory: Inventory, node: Node, command: str, text: str = "") -> str:
+    """Run a command on a node as its operator and return what it says."""
+    async with await connect(inventory, node) as connection:
+        done = await connection.run(command, input=text, check=True)
+        return str(done.stdout)
 
 
-def timed(*sides: Callable[[], None]) -> list[list[float]]:
-    """Return the milliseconds of each round of each side, taken in turn: noise meets all alike."""
-    for _ in range(WARM_UP):
-        for one_round in sides:
-            one_round()
-    taken: list[list[float]] = [[] for _ in sides]
-    for _ in range(ROUNDS):
-        for one_round, milliseconds in zip(sides, taken, strict=True):
-            started = time.perf_counter()
-            one_round()
-            milliseconds.append(1e3 * (time.perf_counter() - started))
-    return taken
+def echoes(inventory: Inventory, loop: Loop) -> list[Row]:
+    """Measure a round of our model and one of 20 MB, beside bare SSH."""
+    rows = []
+    ours = Ours(inventory, loop)
+    for figure, content, rounds, floor, aim in (
+        ("echo round", ours.content, 300, 2.5, 1.5),
+        ("20 MB model", large(), 15, 2.0, 1.3),
+    ):
+        ours.content = content
+        bare = Bare(inventory, loop, ours.size())
+        mine, theirs = (statistics.median(ms) for ms in timed(rounds, ours.round, bare.round))
+        rows.append(row(figure, "ms", mine, theirs, floor, aim, of="bare asyncssh"))
+        bare.close()
+    ours.grid.close()
+    return rows
 
 
-class Ours:
-    """The echo job on every node, approved by the operator, behind a Grid."""
+def exchange(inventory: Inventory, loop: Loop, ours: float) -> Row:
+    """Measure gloo's all-reduce of as many numbers as our model has."""
+    numbers = len(parameters_of(ModelConfig(tuple(names())).build()))
+    program = (Path(__file__).parent / "allreduce.py").read_text()
+    nodes = inventory.nodes
+    command = f"{len(nodes)} {nodes[0].name} {INTERFACE} {numbers} 300"
 
-    def __init__(self, inventory: Inventory, loop: Loop) -> None:
-        self.links = {n: link for n, (link, _) in ssh_links(inventory, inventory.nodes).items()}
-        self.job = f"echo-{time.time_ns()}"
-        self.content = payload()
+    async def all_nodes() -> list[str]:
+        return await asyncio.gather(*(
+            ask(inventory, node, f"{VENV_PYTHON} - {rank} {command}", program)
+            for rank, node in enumerate(nodes)
+        ))  # fmt: skip
+
+    told = float(loop.run(all_nodes(), 120)[0])
+    return row("same exchange", "ms", ours, told, None, 3.0, of="torch DDP's gloo all-reduce")
+
+
+def crowds(loop: Loop) -> list[Row]:
+    """Measure how a round grows with the workers, and the controller's CPU for each."""
+    taken, cpu = {}, {}
+    for number in (3, 10, 30, 100):
         with tempfile.TemporaryDirectory() as folder:
-            code = training_code(Path(folder) / "code")
-            shutil.copyfile(Path(__file__).parent / "echo_job" / "main.py", code / "main.py")
-            for node in inventory.nodes:
-                client = NodeClient(
-                    self.links[node.name], inventory.researcher, node.owner, Path(folder) / "box"
-                )
-                loop.run(client.submit(code, self.job, "main.py"))
-                self._wait(loop, client, "pending")
-                ansible("ansible", node.name, "-a", f"fedrnn-owner approve {self.job}")
-                self._wait(loop, client, "running")
-        self.grid = NodeGrid(loop, self.job)
-        for number, link in enumerate(self.links.values(), start=1):
-            self.grid.attach(number, link)
-        if missing := self.grid.wait(120):
-            sys.exit(f"no worker: {missing}")
-
-    def _wait(self, loop: Loop, client: NodeClient, status: str) -> None:
-        until = time.monotonic() + 60
-        while loop.run(client.status(self.job))["status"] != status:
-            if time.monotonic() > until:
-                sys.exit(f"{client.owner}: the echo job is not {status}")
-            time.sleep(0.2)
-
-    def round(self) -> None:
-        """Send the model's change to every node and take back as much."""
-        nodes = self.grid.get_node_ids()
-        messages = [Message(self.content, node, "train.gradient") for node in nodes]
-        replies = list(self.grid.send_and_receive(messages, timeout=60))
-        if any(reply.has_error() for reply in replies):
-            sys.exit(str([reply.error.reason for reply in replies if reply.has_error()]))
-
-    def size(self) -> int:
-        """Return the bytes of a round to one node."""
-        before = self.grid.workers[1].traffic.down
-        self.round()
-        return self.grid.workers[1].traffic.down - before
+            crowd = Crowd(number, loop, Path(folder))
+            crowd.round()
+            crowd.cpu, rounds = 0.0, 30
+            (milliseconds,) = timed(rounds, crowd.round)
+            crowd.close()
+        taken[number] = statistics.median(milliseconds)
+        cpu[number] = 1e3 * crowd.cpu / (rounds + max(2, rounds // 15)) / number
+        print(f"{number} workers: {taken[number]:.1f} ms, {cpu[number]:.2f} ms of CPU a worker")
+    return [
+        row("100 echo workers", "ms", taken[100], taken[3], 25, 10, of="three echo workers"),
+        row("controller CPU a node and round", "ms", cpu[100], cpu[3], 1.2, 0.5,
+            of="with three echo workers; floor and aim in ms"),
+    ]  # fmt: skip
 
 
-class Bare:
-    """An asyncssh session per node, as the operator, whose far end echoes."""
+async def training() -> dict[str, Any]:
+    """Run the default training over the lab and return its summary."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fedrnn.run", cwd=CHECKOUT,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    if process.returncode:
+        sys.exit(errors.decode())
+    latest = CHECKOUT / "runs" / "latest"
+    events = [json.loads(line) for line in (latest / "metrics.jsonl").read_text().splitlines()]
+    rounds = [event for event in events if event["event"] == "round"]
+    summary: dict[str, Any] = json.loads((latest / "summary.json").read_text())
+    return {**summary, "each_round": rounds}
 
-    def __init__(self, inventory: Inventory, loop: Loop, size: int) -> None:
-        self.loop, self.data = loop, bytes(size)
-        self.sessions = loop.run(self._connect(inventory, size))
 
-    async def _connect(self, inventory: Inventory, size: int) -> list[asyncssh.SSHClientProcess]:
-        sessions = []
-        for node in inventory.nodes:
-            connection = await connect(
-                inventory, node, compression_algs=None, encryption_algs=["aes128-gcm@openssh.com"]
-            )
-            command = f"python3 -c '{ECHO}' {size}"
-            sessions.append(
-                await connection.create_process(
-                    command, encoding=None, window=4 << 20, max_pktsize=1 << 18
-                )
-            )
-        return sessions
-
-    def round(self) -> None:
-        """Send the bytes to every node and read them back."""
-
-        async def one(session: asyncssh.SSHClientProcess) -> None:
-            session.stdin.write(self.data)
-            await session.stdin.drain()
-            await session.stdout.readexactly(len(self.data))
-
-        async def all_nodes() -> None:
-            await asyncio.gather(*(one(session) for session in self.sessions))
-
-        self.loop.run(all_nodes())
+def whole(inventory: Inventory, loop: Loop) -> list[Row]:
+    """Measure memory on a node and the wall time of a training against its workers' compute."""
+    run = loop.run(training())
+    most = max(sum(node["rss_mb_max"].values()) for node in run["nodes"].values())
+    alone = float(loop.run(ask(inventory, inventory.nodes[0], f"{VENV_PYTHON} -c '{TORCH}'")))
+    compute = sum(
+        max(node["compute_seconds"] for node in event["nodes"].values())
+        for event in run["each_round"]
+    )
+    return [
+        row("resident", "MB", most, alone, 310, 285, of="torch alone; floor and aim in MB"),
+        row(f"{RunConfig().rounds} rounds", "s", run["seconds_total"], compute, 2.5, 1.3,
+            of="the compute of each round's slowest worker"),
+    ]  # fmt: skip
 
 
 def main() -> int:
     """Measure, print the table and write the results."""
+    torch.set_num_threads(1)
     inventory, loop = read_inventory(DEFAULT), Loop()
-    ours = Ours(inventory, loop)
-    size = ours.size()
-    bare = Bare(inventory, loop, size)
-    our_ms, rival_ms = timed(ours.round, bare.round)
-    ours.grid.close()
-    table = Table("echo round, 3 nodes", "p10", "median", "p90 ms", box=None)
-    for name, ms in (("ours", our_ms), ("bare asyncssh", rival_ms)):
-        low, *_, high = statistics.quantiles(ms, n=10)
-        table.add_row(name, f"{low:.1f}", f"{statistics.median(ms):.1f}", f"{high:.1f}")
-    Console().print(table, f"{size:,} bytes each way")
-    ours_ms, bare_ms = statistics.median(our_ms), statistics.median(rival_ms)
-    publish([row("echo round", "ms", ours_ms, bare_ms, 2.5, 1.5, of="bare asyncssh")], RESULTS)
+    rows = echoes(inventory, loop)
+    rows.append(exchange(inventory, loop, rows[0]["ours"]))
+    rows += crowds(loop)
+    rows += whole(inventory, loop)
+    publish(rows, RESULTS)
+    Console().print("medians; three nodes on this machine, with the controller on the same cores")
     return 0
 
 
