@@ -1,11 +1,13 @@
 # `make` lists the targets. Each is a short way to type what stands in it.
 SHELL := /bin/bash
 INVENTORY ?= inventory/lab
+OS ?= trixie
+MACHINE ?= virt
 # What stands here works with spaces in the clone's path: only relative names, no functions on it.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test clean
+.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -41,6 +43,14 @@ lint: venv ## Style and types
 
 test: ## Everything: lint, units, cluster, what goes wrong (YES=1: no question)
 	@scripts/test.sh
+
+board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
+	@scripts/system.sh board
+	@python -m board.run --os "$(OS)" --machine "$(MACHINE)"
+
+cores: venv ## The locked wheels on the emulated cores of a Pi 3, 4 and 5, a quarter of an hour (YES=1)
+	@scripts/system.sh cores
+	@python -m board.cores
 
 clean: lab-down ## lab-down, then remove .venv and caches; runs/ are results and stay
 	rm -rf .venv .cache .ansible .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,7 @@
 #!/bin/bash
-# system.sh: names the system packages that the lab needs and this machine lacks, and installs
-# exactly those after one question. YES=1 or CI=true answers it.
+# system.sh [cores|board]: names the system packages that the lab, or the emulated cores or boards,
+# need and this machine lacks, and installs exactly those after one question. YES=1 or CI=true
+# answers it.
 set -euo pipefail
 
 # have COMMAND|FILE…: whether one of them is there. sbin is looked at too: a user's PATH omits it.
@@ -47,6 +48,16 @@ if [ "$(id -u)" != 0 ]; then
     if [ "$system" = "debian 13" ]; then want passt pasta; else want slirp4netns slirp4netns; fi
     want dbus-user-session /usr/lib/systemd/user/dbus.socket
   fi
+fi
+
+if [ "${1:-}" = cores ] || [ "${1:-}" = board ]; then
+  want qemu-user-static qemu-aarch64-static
+fi
+if [ "${1:-}" = board ]; then
+  want qemu-system-arm qemu-system-aarch64
+  want mtools mcopy
+  want fdisk sfdisk
+  want e2fsprogs mke2fs
 fi
 
 [ ${#missing[@]} -gt 0 ] || exit 0

@@ -1,0 +1,196 @@
+"""`make board`: a Raspberry Pi that nobody has, from a blank card to a trained model.
+
+    python -m board.run                       # Debian 13 on qemu's virtual machine
+    python -m board.run --os bookworm         # Debian 12
+    python -m board.run --machine raspi3b     # the model of a Pi 3B, up to its swap
+
+Everything is left in .cache/board/<os>-on-<machine>/: the console, the logs, the inventory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from board.first_boot import write_first_boot
+from board.image import CACHE, ROOT, ImageError, find_or_build
+from board.memory import Watch
+from board.qemu import MODELS, Board, BoardError, power_on
+from board.report import Report
+from board.site import ACCOUNT, NAME, VIRTUAL, Site
+
+# Emulation on two busy cores takes ten times what a Pi takes.
+BOOT_SECONDS, OFF_SECONDS = 900, 240
+
+
+@dataclass
+class Run:
+    """One board on its way from a blank card to a model."""
+
+    os: str
+    machine: str
+    rounds: int
+    report: Report
+    site: Site
+
+    def everything(self) -> None:
+        """Do all phases. Raises BoardError or ImageError; the board is off afterwards."""
+        self.site.prepare()
+        with self.report.phase("image"):
+            image = find_or_build(self.os, self.site.folder / "image.log")
+        card = self.site.folder / "card.img"
+        console = self.site.folder / "console.log"
+        console.unlink(missing_ok=True)
+        try:
+            with self.report.phase("card written"):
+                copy = ["cp", "--sparse=always", "--reflink=auto", str(image.card), str(card)]
+                subprocess.run(copy, check=True)
+                key = self.site.key.with_suffix(".pub").read_text()
+                write_first_boot(card, NAME, ACCOUNT, key)
+            with power_on(self.machine, image, card, console) as board:
+                self.boot(board)
+                if self.machine == "virt":
+                    self.provision_and_train(board)
+                else:
+                    self.provision_a_part(board)
+                with self.report.phase("power off"):
+                    self.ask("sudo systemctl poweroff --no-block")
+                    board.off(OFF_SECONDS)
+        finally:
+            card.unlink(missing_ok=True)
+            self.site.remove(VIRTUAL)
+
+    def boot(self, board: Board) -> None:
+        """Wait for SSH with the key that the first boot brought, and for its end."""
+        with self.report.phase("boot, first boot, SSH"):
+            host_key = board.host_key(BOOT_SECONDS)
+            virtual = VIRTUAL if self.machine == "virt" else []
+            self.site.introduce(board.port, host_key, virtual)
+            self.port = board.port
+            self.wait_for_ssh(BOOT_SECONDS)
+            # Neither a clock nor a time server: the remedy that preflight names.
+            self.ask(f"sudo date -s @{time.time():.0f}")
+            self.ask("cloud-init status --wait || test $? = 2", 600)
+        self.report.figure("model", self.ask("tr -d '\\0' < /proc/device-tree/model"))
+        self.report.figure("kernel", self.ask("uname -rm").strip())
+
+    def wait_for_ssh(self, seconds: float) -> None:
+        """Wait until the board lets the operator in. Raises BoardError with what ssh said."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self.ask("true")
+                return
+            except BoardError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(2)
+
+    def ask(self, command: str, seconds: float = 300) -> str:
+        """Run a shell command on the board."""
+        return self.site.ssh(self.port, command, seconds)
+
+    def playbook(self, name: str, *arguments: str) -> None:
+        """Run a playbook of ours over the inventory of this run."""
+        self.site.run(
+            name, "ansible-playbook", "-i", str(self.site.inventory), *arguments,
+            ANSIBLE_TIMEOUT="60",
+        )  # fmt: skip
+
+    def look(self, *tests: str) -> None:
+        """Look at the board with testinfra."""
+        where = ["--inventory", str(self.site.inventory), "-k", NAME]
+        self.site.run("testinfra", "pytest", "-v", "--durations=10", *tests, *where)
+
+    def refuse_a_bad_torch(self) -> None:
+        """See preflight stop at a lock with a torch that would trap on this core."""
+        locks = self.site.folder / "locks"
+        locks.mkdir(exist_ok=True)
+        for lock in (ROOT / "roles" / "wheelhouse" / "files" / "locks").glob("*-cp*.txt"):
+            bad = re.sub(r"(?m)^torch==\S+", "torch==2.10.0", lock.read_text())
+            (locks / lock.name).write_text(bad)
+        with self.report.phase("preflight refuses torch 2.10.0"):
+            try:
+                self.playbook(
+                    "refusal", "playbooks/cluster.yml", "--limit", NAME, "--tags", "always",
+                    "-e", f"preflight_locks={locks}",
+                )  # fmt: skip
+            except BoardError:
+                said = (self.site.folder / "refusal.log").read_text().split()
+                if "would end with SIGILL" not in " ".join(said):
+                    raise
+            else:
+                raise BoardError("preflight let torch 2.10.0 pass on a core that it traps on")
+
+    def provision_a_part(self, board: Board) -> None:
+        """What the slow network of the Pi 3B's model is good for."""
+        self.refuse_a_bad_torch()
+        with self.report.phase("preflight, os, swap"):
+            self.playbook("provision", "playbooks/cluster.yml", "--tags", "os,swap")
+        self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
+        with self.report.phase("testinfra"):
+            self.look("tests/roles/test_os.py", "tests/roles/test_swap.py")
+
+    def provision_and_train(self, board: Board) -> None:
+        """The whole cluster: this board and two virtual nodes, then training on all three."""
+        self.refuse_a_bad_torch()
+        with self.report.phase("provision"):
+            self.playbook("provision", "site.yml")
+        self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
+        python = "/opt/fedrnn/venv/bin/python"
+        with self.report.phase("import of torch"):
+            self.ask(f"{python} -c 'import torch'")
+        with self.report.phase("testinfra"):
+            self.look("tests/roles")
+        with self.report.phase("federation"), Watch(self.ask) as watch:
+            self.site.run(
+                "federation", sys.executable, "-m", "fedrnn.run",
+                "--inventory", str(self.site.inventory), "--rounds", str(self.rounds),
+            )  # fmt: skip
+        summary = json.loads((ROOT / "runs" / "latest" / "summary.json").read_text())
+        self.report.figure("nodes", ", ".join(summary["nodes"]))
+        self.report.figure("rounds", str(summary["rounds"]))
+        rounds = summary["round_seconds"]
+        self.report.figure("seconds a round", f"{rounds['median']:.1f} (median)")
+        self.report.figure("jobs", ", ".join(f"{n}: {w}" for n, w in summary["jobs"].items()))
+        for name, peak in sorted(watch.peaks.items(), key=lambda item: -item[1].resident)[:8]:
+            figure = f"{peak.resident:.0f} MB, {peak.swap:.0f} MB in swap"
+            self.report.figure(f"peak of {name}", figure)
+        self.report.figure("model_sha256", summary["model_sha256"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and return the exit code: 0 done, 1 a board that did not do it, 130 Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m board.run", description=__doc__)
+    parser.add_argument("--os", choices=["trixie", "bookworm"], default="trixie")
+    parser.add_argument("--machine", choices=list(MODELS), default="virt")
+    parser.add_argument("--rounds", type=int, default=10)
+    asked = parser.parse_args(arguments)
+    # As Ctrl-C: what was started is ended on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    report = Report(Console(soft_wrap=True))
+    site = Site(CACHE / f"{asked.os}-on-{asked.machine}")
+    title = f"{asked.os} on {asked.machine}"
+    try:
+        Run(asked.os, asked.machine, asked.rounds, report, site).everything()
+    except (BoardError, ImageError) as error:
+        report.show(f"{title}, until it failed")
+        print(f"\n✗ {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the board is off.", file=sys.stderr)
+        return 130
+    report.show(title)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
