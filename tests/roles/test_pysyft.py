@@ -142,9 +142,9 @@ class Probe:
         self.sudo(f"echo 'start {self.key}' | /opt/fedrnn/bin/launch")
         self.sudo(f"until systemctl is-active '{self.unit}' || test -e '{self.note}'; do :; done")
 
-    def run(self):
+    def run(self, seconds=20):
         self.start()
-        self.sudo(f"timeout 20 sh -c \"until test -e '{self.note}'; do sleep 0.1; done\"")
+        self.sudo(f"timeout {seconds} sh -c \"until test -e '{self.note}'; do sleep 0.1; done\"")
 
     def output(self):
         return self.sudo(f"cat '{self.folder}/stdout.txt'")
@@ -220,6 +220,17 @@ def test_a_job_has_bounds(host, probe):
     time.sleep(2)
     assert host.check_output(f"systemctl show -P RuntimeMaxUSec '{job.unit}'") == "1d"
     assert int(host.check_output("pgrep -c -G fedrnn-wire")) <= 64
+
+
+def test_a_job_that_takes_more_memory_than_it_may_is_ended_and_does_not_go_on_in_swap(host, probe):
+    """600 MiB and 128 MiB of swap are 763 MB, of which the interpreter needs some."""
+    if "memory" not in host.run("cat /sys/fs/cgroup/cgroup.controllers").stdout.split():
+        pytest.skip("this kernel limits nobody's memory")
+    take = "all = []; [(all.append(b'x' * 10**7), print(len(all), flush=True)) for _ in range(120)]"
+    job = probe("greedy", f"exec python3 -c {shlex.quote(take)}")
+    job.run(300)
+    assert job.sudo(f"cat '{job.note}'").split()[0] == "oom-kill"
+    assert 500 < 10 * int(job.output().split()[-1]) <= 763
 
 
 def test_the_datasite_stops_a_job_with_all_that_it_started(host, probe):
