@@ -78,7 +78,7 @@ class Run:
             self.wait_for_ssh(BOOT_SECONDS)
             # Neither a clock nor a time server: the remedy that preflight names.
             self.ask(f"sudo date -s @{time.time():.0f}")
-            self.ask("cloud-init status --wait || test $? = 2", 600)
+            self.ask("cloud-init status --wait --long || test $? = 2", 600)
         self.report.figure("model", self.ask("tr -d '\\0' < /proc/device-tree/model"))
         self.report.figure("kernel", self.ask("uname -rm").strip())
 

@@ -102,5 +102,6 @@ class Site:
             check=False,
         )
         if done.returncode:
-            raise BoardError(f"`{command}` on the board failed: {done.stderr.strip()}")
+            said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            raise BoardError(f"`{command}` on the board failed ({done.returncode}): {said}")
         return done.stdout
