@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
 import shutil
 import subprocess
 import time
@@ -27,6 +29,8 @@ ENTRY = (
     f":{QEMU}:OCF"
 )
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
+# The first Linux with a binfmt_misc in each user namespace.
+OWN_ENTRIES = (6, 7)
 # A process namespace ends with its first process, and all of the build with it.
 ISOLATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
 OWN_BINFMT = f"""
@@ -70,6 +74,8 @@ def find_or_build(suite: str, log: Path) -> Image:
     key = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]
     folder = CACHE / f"{suite}-{key}"
     if not folder.exists():
+        if why := obstacle():
+            raise ImageError(why)
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -82,18 +88,34 @@ def find_or_build(suite: str, log: Path) -> Image:
     return Image(folder)
 
 
+def has_entry() -> bool:
+    """Whether this machine starts programs of arm64 by itself."""
+    return any(BINFMT.glob("*aarch64*"))
+
+
+def obstacle() -> str:
+    """Why no program of arm64 can run here, and what helps; empty where one can."""
+    release = tuple(int(n) for n in re.findall(r"\d+", platform.release())[:2])
+    if has_entry() or release >= OWN_ENTRIES:
+        return ""
+    return (
+        f"Linux {platform.release()} has no binfmt_misc for a user namespace (6.7 has), and this "
+        "machine no entry for arm64. Debian's package for one is binfmt-support, in Debian 13 "
+        "qemu-user-binfmt."
+    )
+
+
 def run_arm64(command: list[str], log: int) -> int:
     """Run a command as root of a place where arm64 programs run; return its exit status.
 
     What it starts and mounts is its own, and ends with it; so is its /dev/shm.
     """
-    if os.geteuid() == 0 and any(BINFMT.glob("*aarch64*")):
-        user, inside, accounts = [], OWN_SHM + RUN, False
-    elif os.geteuid() == 0:
-        user, inside, accounts = ["--user"], OWN_SHM + OWN_BINFMT + RUN, True
+    inside = OWN_SHM + ("" if has_entry() else OWN_BINFMT) + RUN
+    accounts = os.geteuid() == 0 and not has_entry()
+    if os.geteuid() == 0:
+        user = ["--user"] if accounts else []
     else:
         user = ["--user", "--map-root-user", "--map-auto"]
-        inside, accounts = OWN_SHM + OWN_BINFMT + RUN, False
     child = subprocess.Popen(
         [*ISOLATE, *user, "sh", "-euc", f"read -r _\n{inside}", "sh", *command],
         stdin=subprocess.PIPE,

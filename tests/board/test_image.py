@@ -9,11 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from board.cores import Wheels, unpack_system
-from board.image import BINFMT, run_arm64
+from board.image import BINFMT, obstacle, run_arm64
 
 ROOT = Path(__file__).parents[2]
 SHM = Path("/dev/shm")
+pytestmark = pytest.mark.skipif(bool(obstacle()), reason=obstacle())
 
 
 def run(tmp_path: Path, *command: str) -> tuple[int, str]:
