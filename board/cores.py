@@ -31,13 +31,8 @@ import wheelhouse
 
 CORES = {"cortex-a53": "Pi 3, Zero 2", "cortex-a72": "Pi 4", "cortex-a76": "Pi 5"}
 STEPS = ("torch", "safetensors", "flwr", "syft")
-# Which release has this Python: Debian's, or for 3.12, which no Debian has, Ubuntu's.
-UBUNTU = "http://ports.ubuntu.com/ubuntu-ports"
-RELEASES = {
-    "aarch64-cp311": ["bookworm"],
-    "aarch64-cp312": ["noble", UBUNTU],
-    "aarch64-cp313": ["trixie"],
-}
+# Which Debian has this Python. None has 3.12, so that lock's wheels are not tried.
+RELEASES = {"aarch64-cp311": "bookworm", "aarch64-cp313": "trixie"}
 BAD_LOCK = "aarch64-cp313"
 BAD = wheelhouse.Pin(
     "torch", "2.10.0", "5c4d217b14741e40776dd7074d9006fd28b8a97ef5654db959d8635b2fe5f29b"
@@ -150,9 +145,9 @@ def unpack_system(lock: str, root: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     options = ["--variant=extract", "--architectures=arm64", "--include=python3,libstdc++6,zlib1g"]
-    suite, *mirror = RELEASES[lock]
+    suite = RELEASES[lock]
     tar = part.with_suffix(".tar")
-    command = ["mmdebstrap", *options, "--skip=check/qemu", suite, str(tar), *mirror]
+    command = ["mmdebstrap", *options, "--skip=check/qemu", suite, str(tar)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["?"]
