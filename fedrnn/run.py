@@ -59,7 +59,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--hidden", type=int, default=RunConfig.hidden, help="size of its state (%(default)s)"
     )
     parser.add_argument(
-        "--embedding", type=int, default=RunConfig.embedding, help="numbers a letter (%(default)s)"
+        "--embedding",
+        type=int,
+        default=RunConfig.embedding,
+        help="size of a letter (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same data: same model")
     parser.add_argument(

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedrnn.transport import wire
 from fedrnn.transport.link import Link, LinkError
@@ -181,13 +180,13 @@ class NodeGrid(Grid):
         if worker := self.workers.pop(node_id, None):
             self._loop.run(worker.stop())
 
-    def set_run(self, run: Run) -> None:
+    def set_run(self, run: wire.Run) -> None:
         """Take over a run made by Flower."""
         self._run = run
         wire.identify(run.run_id, node_id=1)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> wire.Run:
         """The run that messages belong to."""
         return self._run
 

@@ -65,6 +65,11 @@ class SSHAddress:
     known_hosts: Path
     user: str = "fedrnn"
 
+    @property
+    def known_as(self) -> str:
+        """How known_hosts calls the node, see sshd(8)."""
+        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+
 
 class SSHLink:
     """One asyncssh connection, made when first needed and made anew when it is lost."""
@@ -162,7 +167,7 @@ class SSHLink:
             raise LinkError(
                 f"{where}: its host key is not the one in {at.known_hosts}. Either the node was "
                 "installed anew or something answers in its place: find out which. Only then "
-                f"remove the old key: ssh-keygen -R '[{at.host}]:{at.port}' -f '{at.known_hosts}'"
+                f"remove the old key: ssh-keygen -R '{at.known_as}' -f '{at.known_hosts}'"
             ) from None
         except asyncssh.PermissionDenied:
             raise LinkError(

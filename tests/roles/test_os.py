@@ -48,8 +48,7 @@ def test_security_upgrades_come_every_night(host: Host) -> None:
 
 
 def test_the_journal_and_temporary_files_spare_the_card(host: Host) -> None:
-    files = host.check_output("sudo journalctl --list-boots --quiet; sudo ls /run/log/journal")
-    assert files
+    assert host.check_output("sudo find /run/log/journal -name system.journal")
     assert host.check_output("systemctl is-enabled tmp.mount") == "enabled"
     assert host.run("sudo systemd-analyze verify /etc/systemd/system/tmp.mount").stderr == ""
 

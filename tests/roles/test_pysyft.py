@@ -55,7 +55,7 @@ def test_nothing_of_the_datasite_is_open_to_every_account(host):
     tops = "/etc/fedrnn /var/lib/fedrnn /run/fedrnn"
     found = host.check_output(f"sudo find {tops} ! -type l -perm /o+rwx -printf '%m %p\\n'")
     assert sorted(found.splitlines()) == [
-        "755 /etc/fedrnn", "755 /run/fedrnn", "775 /var/lib/fedrnn",
+        "755 /etc/fedrnn", "755 /run/fedrnn", "1775 /var/lib/fedrnn",
     ]  # fmt: skip
     assert host.check_output("stat -c %G /var/lib/fedrnn") == "fedrnn-owner"
     # The log is there from the first decision on.
@@ -231,6 +231,22 @@ def test_a_job_that_takes_more_memory_than_it_may_is_ended_and_does_not_go_on_in
     job.run(300)
     assert job.sudo(f"cat '{job.note}'").split()[0] == "oom-kill"
     assert 500 < 10 * int(job.output().split()[-1]) <= 763
+
+
+def test_what_the_datasite_writes_for_a_job_reaches_no_command_of_roots(host, probe):
+    """A PATH of the datasite's would have root run a program out of a folder of the datasite's."""
+    job = probe("forged", "exit 0")
+    due = "/var/lib/fedrnn/due"
+    trap = (
+        "printf '#!/bin/sh\\n/usr/bin/id -u > rooted\\n' | tee rm mv chown; chmod 755 rm mv chown"
+    )
+    job.sudo(f"cd {due} && {trap}; echo PATH=. > '{job.folder}/environment'")
+    try:
+        job.run()
+        assert job.sudo(f"cat '{job.note}'").split()[1] == "exited"
+        assert job.sudo(f"cd {due}; ls").split() == sorted(["chown", job.key, "mv", "rm"])
+    finally:
+        job.sudo(f"cd {due} && /usr/bin/rm -f rm mv chown rooted")
 
 
 def test_the_datasite_stops_a_job_with_all_that_it_started(host, probe):

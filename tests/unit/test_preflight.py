@@ -72,6 +72,7 @@ def node(answer: str, **more: object) -> dict:
         "port": 22,
         "user": "pi",
         "known_as": "192.168.1.21",
+        "inventory": "/home/me/fedrnn/inventory/home",
         "known_hosts": "/home/me/fedrnn/inventory/home/known_hosts",
         "variables": ["ansible_host", "swap_size", "inventory_hostname"],
         "unreachable": False,

@@ -23,12 +23,15 @@ FLASH = (
 )
 PASSWORDLESS = "`echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010_operator`"
 
+SWAP = "`ansible-playbook -i '{inventory}' playbooks/cluster.yml --tags swap`"
+
 KINDS = {
     # The way to the node.
     "unreachable": Kind(
         "does not answer over SSH: {said}",
-        "Is it switched on, on the network, and at this address? `ansible -m ping {node} -vvv`"
-        " shows what ssh tried. To go on without it: `--limit 'all:localhost:!{node}'`",
+        "Is it switched on, on the network, and at this address? `ansible -i '{inventory}' -m ping"
+        " {node} -vvv` shows what ssh tried. To go on without it:"
+        " `--limit 'all:localhost:!{node}'`",
     ),
     "host-key": Kind(
         "has another host key than the one that was pinned, or none is pinned: {said}",
@@ -37,21 +40,21 @@ KINDS = {
         " '{known_hosts}'`, then pin the new key as docs/your-own-pis.md shows",
     ),
     "ssh-key": Kind(
-        "lets {user} not in: {said}",
+        "does not let {user} in: {said}",
         "`ssh-copy-id {user}@{address}` brings your key to the node; ansible_user in the inventory"
         " must be the account that you named in the imager",
     ),
     "answer": Kind(
-        "answered with something else than a shell would: {said}",
+        "answered with something other than a shell's reply: {said}",
         "`ssh {user}@{address} true` must print nothing: look at ~/.bashrc and /etc/profile there",
     ),
     "sudo": Kind(
-        "lets {user} not become root without a password: {said}",
+        "does not let {user} become root without a password: {said}",
         f"Images since April 2026 ask for one. On the node: {PASSWORDLESS}; or run Ansible with"
         " --ask-become-pass",
     ),
     "home": Kind(
-        "has no home directory for {user} that it may write ({home}), where Ansible works",
+        "has no home directory for {user} that it can write to ({home}), where Ansible works",
         "On the node, as root: `mkhomedir_helper {user}`, or `install -d -o {user} -g {user}"
         " {home}`",
     ),
@@ -104,12 +107,12 @@ KINDS = {
     ),
     "swap": Kind(
         "has {memory} MiB of memory and {swap} MiB of swap, together less than {wanted} MiB",
-        "site.yml makes swap; alone: `ansible-playbook site.yml --tags swap --limit {node}`",
+        f"site.yml makes swap; alone: {SWAP}",
         stops=False,
     ),
     "two-swaps": Kind(
         "has more than one mechanism that makes swap: {makers}",
-        "site.yml leaves one; alone: `ansible-playbook site.yml --tags swap --limit {node}`",
+        f"site.yml leaves one; alone: {SWAP}",
         stops=False,
     ),
     "memory-limits": Kind(

@@ -52,8 +52,9 @@ ask swaps 'tail -n +2 /proc/swaps'
 # Who makes swap at boot. rpi-swap uses the generator of zram itself.
 ask swap_makers '
   if [ -e /etc/rpi/swap.conf ]; then
-    cat /etc/rpi/swap.conf /etc/rpi/swap.conf.d/*.conf | grep "^Mechanism=" | tail -n 1 | grep -q =none || echo rpi-swap
-  elif [ -e /usr/lib/systemd/system-generators/zram-generator ]; then
+    cat /etc/rpi/swap.conf /etc/rpi/swap.conf.d/*.conf | grep "^Mechanism=" | tail -n 1 | grep -q =none || { echo rpi-swap; rpi=yes; }
+  fi
+  if [ -z "$rpi" ] && [ -e /usr/lib/systemd/system-generators/zram-generator ]; then
     cat /etc/systemd/zram-generator.conf /etc/systemd/zram-generator.conf.d/*.conf | grep -q "^ *\[zram" &&
       echo systemd-zram-generator
   fi
@@ -66,6 +67,7 @@ ask swap_own 'if [ -e /etc/rpi/swap.conf ]; then echo rpi-swap; elif [ -e /etc/d
 ask disk 'df -Pk /opt | tail -n 1'
 ask mounts 'grep -E " (/|/boot|/boot/firmware|/opt|/var) " /proc/mounts'
 ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
+ask os_in_force 'cat /opt/fedrnn/.os-in-force'
 ask torch_proved 'cat /opt/fedrnn/venv/.torch-proved'
 ask share "$root cat /var/lib/fedrnn/share/.sha256"
 ask installed 'test -e /opt/fedrnn/venv/.lock-sha256 && echo yes'
