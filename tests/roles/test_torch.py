@@ -12,7 +12,8 @@ PROOF = Path(__file__).parents[2] / "roles" / "torch" / "files" / "prove.py"
 def test_matmul_and_a_gru_step(host: Host, lock: dict[str, str]) -> None:
     command = ["/opt/fedrnn/venv/bin/python", "-I", "-c", PROOF.read_text()]
     told = json.loads(host.check_output(shlex.join(command)))
-    assert told["version"] == lock["torch"]
+    # The wheel 2.9.1 for aarch64 calls itself 2.9.1+cpu.
+    assert told["version"].partition("+")[0] == lock["torch"].partition("+")[0]
     assert told["cuda"] is False
     assert told["gru_ms"] < 60_000
 
