@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "lab"
+IMAGES = CACHE / "images"  # what other clones may link to: it names no clone
 LABEL = "org.fedrnn.lab"
 
 
@@ -224,9 +225,11 @@ def check_account(user: str) -> None:
 
 
 def describe() -> dict[str, object]:
-    """What the playbooks need to know; everything is JSON."""
+    """What the playbooks need to know; everything is JSON. The image of a suite, and its file's
+    name, are `image` and `images` with the suite behind a hyphen."""
     podman = podman_command()
     check_machine()
+    IMAGES.mkdir(parents=True, exist_ok=True)
     recipe = hashlib.sha256((ROOT / "lab" / "image.sh").read_bytes()).hexdigest()[:12]
     return {
         "label": f"{LABEL}={lab_id()}",
@@ -234,8 +237,8 @@ def describe() -> dict[str, object]:
         "run_flags": run_flags(),
         "run_dir": str(run_dir()),
         "prefix": f"fedrnn-{lab_id()}",
-        "tar": str(CACHE / f"{recipe}.tar"),
-        "sources": str(CACHE / f"{recipe}.sources"),
+        "images": str(IMAGES / recipe),
+        "sources": str(IMAGES / f"{recipe}.sources"),
         "image": f"localhost/fedrnn-lab-{lab_id()}:{recipe}",
     }
 

@@ -1,10 +1,11 @@
 #!/bin/bash
-# image.sh FILE.tar: the root file system of a virtual node, Debian 12 as small as systemd and
-# sshd allow. lab_up keys its cache by the SHA-256 of this file, so everything that decides what
-# is in the image stands here.
+# image.sh SUITE FILE.tar: the root file system of a virtual node, Debian's SUITE (bookworm) as small
+# as systemd and sshd allow. lab_up keys its cache by the SHA-256 of this file and the suite, so
+# everything that decides what is in the image stands here.
 set -euo pipefail
 umask 022
-out=$1
+suite=$1
+out=$2
 
 packages=(
   systemd systemd-sysv dbus libpam-systemd        # a real init and login sessions
@@ -63,4 +64,4 @@ mmdebstrap --variant=minbase --include="$include" --components=main \
   --customize-hook='rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf' \
   --customize-hook=': > "$1"/etc/machine-id' \
   --customize-hook='printf "127.0.0.1\tlocalhost\n" > "$1"/etc/hosts' \
-  bookworm "$out"
+  "$suite" "$out"

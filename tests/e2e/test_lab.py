@@ -137,9 +137,8 @@ def test_two_clones_live_side_by_side(nodes: Lab, tmp_path: Path) -> None:
     for name in ("ansible.cfg", "site.yml"):
         shutil.copy2(ROOT / name, clone / name)
     (clone / ".cache/lab").mkdir(parents=True)
-    for name in ("tar", "sources"):
-        image = Path(nodes.engine[name])
-        (clone / ".cache/lab" / image.name).symlink_to(image)
+    images = Path(nodes.engine["images"]).parent
+    (clone / ".cache/lab/images").symlink_to(images)
     (clone / "inventory/lab/hosts.yml").write_text("nodes: {children: {lab: {hosts: {pi1: }}}}\n")
     before = nodes.podman("ps", "--quiet", "--filter", f"label={nodes.engine['label']}")
     must(ansible_playbook(UP, cwd=clone))
