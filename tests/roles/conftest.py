@@ -123,7 +123,7 @@ def lock(host: Host) -> dict[str, str]:
         host.check_output("dpkg --print-architecture")
     ]
     python = host.check_output(
-        "/usr/bin/python3 -c 'import sys; print(\"%d%d\" % sys.version_info[:2])'"
+        "/opt/fedrnn/venv/bin/python -c 'import sys; print(\"%d%d\" % sys.version_info[:2])'"
     )
     lines = (LOCKS / f"{machine}-cp{python}.txt").read_text().splitlines()
     return dict(line.split(" ")[0].split("==") for line in lines if "==" in line)

@@ -95,7 +95,7 @@ def report_on(tmp_path: Path, **nodes: dict) -> dict:
     (tmp_path / "swap" / "vars").mkdir(exist_ok=True)
     (tmp_path / "swap" / "vars" / "main.yml").write_text("swap_is_hosts: x\n")
     wanted = {
-        "distributions": {"debian": "12", "ubuntu": "24.04"},
+        "distributions": {"debian": "11", "ubuntu": "24.04"},
         "python": "3.11",
         "memory": 380,
         "memory_and_swap": 850,
@@ -124,12 +124,13 @@ CASES = {
     "sudo": [({"root": "sudo: a password is required"}, "a password is required")],
     "home": [({"home": "/home/pi"}, "/home/pi")],
     "release": [
-        ({"release": "debian\n11"}, "debian 11"),
+        ({"release": "debian\n10"}, "debian 10"),
         ({"release": "arch"}, "arch"),
         ({"release": "ubuntu\n22.04"}, "24.04"),
     ],
     "32-bit": [({"userland": "armhf"}, "armhf")],
-    "python": [({"python": "3.9"}, "3.9"), ({"python": ""}, "none")],
+    "python": [({"python": ""}, "no Python")],
+    "old-python": [({"python": "3.9"}, "site.yml builds Python 3.11 beside it")],
     "lock": [({"python": "3.14"}, "aarch64-cp314")],
     "torch-atomics": [({"python": "3.13"}, "SIGILL")],
     "torch-cuda": [
@@ -197,6 +198,12 @@ def test_a_problem_is_found_alone_and_in_words(
     assert found(report) == [("pi1", kind)]
     assert words in report["table"]
     assert report["stopped"] == (["pi1"] if KINDS[kind].stops else [])
+
+
+def test_an_old_python_gets_the_lock_of_the_one_that_is_built(tmp_path: Path) -> None:
+    built = {"pi1": node(said(python="3.9", python_built="2411c7"))}
+    report = report_on(tmp_path, **built)
+    assert report["findings"] == [] and report["locks"] == {"pi1": "aarch64-cp311"}
 
 
 def test_every_bit_of_get_throttled_is_decoded(tmp_path: Path) -> None:

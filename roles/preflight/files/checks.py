@@ -63,12 +63,6 @@ class Answers:
         return self.first("python")
 
     @property
-    def lock(self) -> str:
-        """The name of the lock of wheels that fits, as aarch64-cp311."""
-        machine = ARCHITECTURES.get(self.first("userland"), self.first("userland"))
-        return f"{machine}-cp{self.python.replace('.', '')}"
-
-    @property
     def memory(self) -> int:
         """Memory in MiB; a container's limit counts."""
         total = [int(n) * 1024 for n in re.findall(r"MemTotal:\s+(\d+)", "\n".join(self["memory"]))]
@@ -83,6 +77,16 @@ class Answers:
 def version(text: str) -> tuple[int, ...]:
     """Return what sorts as the version does."""
     return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def lock_name(told: Answers, wanted: Wanted) -> str:
+    """Return the name of the lock of wheels that fits, as aarch64-cp311.
+
+    Where the node's Python is too old, role python builds the oldest that is not.
+    """
+    machine = ARCHITECTURES.get(told.first("userland"), told.first("userland"))
+    python = max(told.python, wanted.python, key=version)
+    return f"{machine}-cp{python.replace('.', '')}"
 
 
 def check(answers: Answers, wanted: Wanted) -> Iterator[Found]:
@@ -114,26 +118,29 @@ def image(told: Answers, wanted: Wanted) -> Iterator[Found]:
         names = ", ".join(f"{name} {oldest}" for name, oldest in wanted.distributions.items())
         yield "release", {"found": " ".join(release).strip() or "something", "wanted": names}
         return
-    if version(told.python) < version(wanted.python):
-        yield "python", {"found": told.python or "none", "wanted": wanted.python}
+    if not told.python:
+        yield "python", {}
         return
-    lock = wanted.locks / f"{told.lock}.txt"
+    if version(told.python) < version(wanted.python) and not told["python_built"]:
+        yield "old-python", {"found": told.python, "wanted": wanted.python}
+    name = lock_name(told, wanted)
+    lock = wanted.locks / f"{name}.txt"
     if not lock.exists():
         names = ", ".join(sorted(path.stem for path in wanted.locks.glob("*-cp*.txt")))
         yield (
             "lock",
-            {"userland": userland, "python": told.python, "lock": told.lock, "locks": names},
+            {"userland": userland, "python": told.python, "lock": name, "locks": names},
         )
         return
-    yield from torch(told, lock.read_text(encoding="utf-8"))
+    yield from torch(told, name, lock.read_text(encoding="utf-8"))
 
 
-def torch(told: Answers, lock: str) -> Iterator[Found]:
-    """Whether the locked torch runs on the processor, and without CUDA."""
+def torch(told: Answers, name: str, lock: str) -> Iterator[Found]:
+    """Whether the torch of a lock, by its name and text, runs on the processor, without CUDA."""
     locked = re.search(r"(?m)^torch==([0-9.]+)", lock)
     if locked is None:
         return
-    what = {"torch": locked[1], "lock": told.lock}
+    what = {"torch": locked[1], "lock": name}
     on_arm = told.first("userland") == "arm64"
     if re.search(r"(?m)^(nvidia|cuda)-", lock) or (on_arm and version(locked[1]) >= (2, 11)):
         yield "torch-cuda", what

@@ -69,8 +69,14 @@ KINDS = {
         FLASH + ". A Pi 3, 4, 5 and Zero 2 W run it; `arm_64bit=1` alone changes the kernel only",
     ),
     "python": Kind(
+        "has no Python, which Ansible and fedrnn need",
+        "`sudo apt-get install python3` on the node",
+    ),
+    "old-python": Kind(
         "has Python {found}, and needs {wanted} or newer",
-        FLASH + " (Bookworm has Python 3.11)",
+        "site.yml builds Python {wanted} beside it from Debian's source, once: minutes on a Pi 5,"
+        " about an hour on a Pi 3. An image with Bookworm or Trixie has a newer one",
+        stops=False,
     ),
     "lock": Kind(
         "is {userland} with Python {python}, for which there is no lock of wheels {lock}",

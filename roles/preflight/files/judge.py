@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from checks import Answers, Found, Wanted, check
+from checks import Answers, Found, Wanted, check, lock_name
 from findings import KINDS
 
 Node = dict[str, Any]
@@ -110,7 +110,7 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
         "findings": findings,
         "table": table(findings),
         "stopped": sorted({one["node"] for one in findings if one["stops"]}),
-        "locks": {name: answers.lock for name, answers in told.items()},
+        "locks": {name: lock_name(answers, wanted) for name, answers in told.items()},
         "told": {name: answers.lines for name, answers in told.items()},
         "nodes": sorted(nodes),
     }

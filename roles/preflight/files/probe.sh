@@ -25,6 +25,7 @@ ask release '. /etc/os-release; echo "$ID"; echo "$VERSION_ID"'
 ask kernel 'uname -m'
 ask userland 'dpkg --print-architecture'
 ask python 'python3 -I -c "import sys; print(\"%d.%d\" % sys.version_info[:2])"'
+ask python_built 'cat /opt/fedrnn/python/.source-sha256'
 # It says none, and fails, where there is none.
 ask container 'what=$(systemd-detect-virt --container) && echo "$what"'
 ask model 'tr -d "\0" < /proc/device-tree/model'

@@ -7,7 +7,6 @@ import base64
 import csv
 import hashlib
 import re
-import sys
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -26,6 +25,10 @@ options:
     description: The virtual environment.
     type: path
     required: true
+  python:
+    description: The Python that the lock is for, as 3.11; the module's own may be an older one.
+    type: str
+    required: true
   lock:
     description: Text of the lock, lines as C(name==version --hash=sha256:HEX).
     type: str
@@ -39,6 +42,7 @@ author: [fedrnn]
 EXAMPLES = r"""
 - venv_drift:
     venv: /opt/fedrnn/venv
+    python: "3.11"
     lock: "{{ lookup('file', 'locks/aarch64-cp311.txt') }}"
     stamp: /opt/fedrnn/venv/.lock-sha256
 """
@@ -119,16 +123,17 @@ def compare(site: Path, lock: str, stamp: Path) -> tuple[list[str], bool]:
 
 
 def main() -> None:
-    """Run as an Ansible module, on the node, by the Python that the environment stands on."""
+    """Run as an Ansible module, on the node."""
     module = AnsibleModule(
         {
             "venv": {"type": "path", "required": True},
+            "python": {"type": "str", "required": True},
             "lock": {"type": "str", "required": True},
             "stamp": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    version = f"python{module.params['python']}"
     venv = Path(module.params["venv"])
     site = venv / "lib" / version / "site-packages"
     if not site.is_dir() or not (venv / "bin" / "python").exists():
