@@ -46,7 +46,7 @@ def resolve(lock: str, work: Path) -> list[str]:
         links += ["--torch-backend", "cpu"]
     command = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
     command += ["--only-binary", ":all:", "--python-version", f"3.{python}"]
-    command += ["--python-platform", f"{machine}-manylinux_2_{wheelhouse.GLIBC[1]}"]
+    command += ["--python-platform", f"{machine}-manylinux_2_{wheelhouse.glibc(python)}"]
     command += [*links, "-c", str(work / "constraints.txt"), str(wheelhouse.LOCKS / "node.in")]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode:
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
                 return 1
         head = (
             f"# Made by `make locks` from node.in: {machine}, Python 3.{python}, "
-            f"glibc {'.'.join(map(str, wheelhouse.GLIBC))}. One wheel a line.\n"
+            f"glibc 2.{wheelhouse.glibc(python)}. One wheel a line.\n"
         )
         path = wheelhouse.LOCKS / f"{lock}.txt"
         path.write_text(head + "".join(f"{pin}\n" for pin in pins))

@@ -28,9 +28,6 @@ from pathlib import Path
 LOCKS = Path(__file__).resolve().parent / "locks"
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "wheelhouse"
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"
-# Debian 12 and Raspberry Pi OS Bookworm, the oldest systems we support, have glibc 2.36. pip takes
-# the tags of --platform literally, so each glibc that a wheel may have been built for is named.
-GLIBC = (2, 36)
 LINE = re.compile(
     r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+) --hash=sha256:(?P<sha256>[0-9a-f]{64})$"
 )
@@ -81,6 +78,14 @@ def read_lock(path: Path) -> list[Pin]:
     return pins
 
 
+def glibc(minor: str) -> int:
+    """Give the x of the glibc 2.x that the oldest system with Python 3.minor has.
+
+    That is Debian 11, where role python builds 3.11, and Debian 12 for all others.
+    """
+    return 31 if minor == "11" else 36
+
+
 def pip_target(lock: str) -> list[str]:
     """Give the options that make pip choose as it would on a node of this lock.
 
@@ -95,8 +100,9 @@ def pip_target(lock: str) -> list[str]:
     options += ["--implementation", "cp", "--python-version", f"3.{minor}"]
     for abi in (f"cp3{minor}", "abi3", "none"):
         options += ["--abi", abi]
-    for glibc in range(GLIBC[1], 4, -1):
-        options += ["--platform", f"manylinux_2_{glibc}_{machine}"]
+    # pip takes the tags literally, so each glibc that a wheel may have been built for is named.
+    for oldest in range(glibc(minor), 4, -1):
+        options += ["--platform", f"manylinux_2_{oldest}_{machine}"]
     for alias in ("manylinux2014", "linux"):
         options += ["--platform", f"{alias}_{machine}"]
     return options
