@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster import INVENTORY, ROOT, Lab, ansible_playbook, flat, must
@@ -71,10 +72,12 @@ def test_a_wheel_with_a_flipped_bit_is_named_and_fetched_again(lab: Lab) -> None
     assert wheel.read_bytes() == whole
 
 
-def kill_when(said: str, *arguments: str, after: float = 0) -> str:
-    """Runs the cluster's playbook on pi3 and kills it when it has said so; gives what it said."""
-    log = ROOT / ".cache" / "test-logs" / "killed.log"
+def interrupt(said: str, how: Callable[[int], object], *arguments: str) -> tuple[int, str]:
+    """Runs the cluster's playbook on pi3, and does `how`, which gets the process, when it has said
+    so; gives its exit status and what it said."""
+    log = ROOT / ".cache" / "test-logs" / "interrupted.log"
     program = Path(sys.executable).with_name("ansible-playbook")
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         running = subprocess.Popen(
             [program, CLUSTER, "--limit", "pi3", *arguments],
@@ -88,10 +91,19 @@ def kill_when(said: str, *arguments: str, after: float = 0) -> str:
         while said not in log.read_text():
             assert running.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
+        how(running.pid)
+        rc = running.wait(timeout=180)
+    return rc, log.read_text()
+
+
+def kill_when(said: str, *arguments: str, after: float = 0) -> str:
+    """Interrupts by killing Ansible with all that it has started."""
+
+    def kill(pid: int) -> None:
         time.sleep(after)
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    return log.read_text()
+        os.killpg(pid, signal.SIGKILL)
+
+    return interrupt(said, kill, *arguments)[1]
 
 
 def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -> None:
@@ -104,6 +116,41 @@ def test_an_installation_that_was_killed_is_finished_by_the_next_run(lab: Lab) -
     assert run.changed["pi3"] > 0 and run.changed["pi1"] <= 1  # pi1 packs the tar file
     assert lab.ssh("pi3", "ls /opt/fedrnn/wheels").returncode != 0
     # That a further run has nothing to do, test_site.py looks at afterwards.
+
+
+def test_a_disk_that_fills_is_told_and_the_next_run_finishes(lab: Lab) -> None:
+    """The wheels come to where there is no room for them."""
+    small = "/opt/fedrnn/small"
+    site = "/opt/fedrnn/venv/lib/python3*/site-packages"
+    make = f"mkdir {small}; mount -t tmpfs -o size=64m tmpfs {small}; rm -r {site}/anyascii-*"
+    assert lab.ssh("pi3", f"sudo sh -ec '{make}'").returncode == 0
+    try:
+        options = ["-e", f"wheelhouse_work={small}/wheels", "--limit", "pi3"]
+        run = ansible_playbook(CLUSTER, "--tags", "wheelhouse", *options)
+        left = lab.ssh("pi3", f"sudo ls -A {small}").stdout
+    finally:
+        lab.ssh("pi3", f"sudo umount {small}; sudo rmdir {small}")
+    assert run.rc == 2 and "No space left on device" in run.text
+    assert left == "", "the room is not given back"
+
+    must(ansible_playbook(CLUSTER, "--tags", "wheelhouse,torch", "--limit", "pi3"))
+    # test_site.py, afterwards: a further run has nothing to do.
+
+
+def test_a_node_that_restarts_in_the_middle_of_a_role_is_finished_by_the_next_run(lab: Lab) -> None:
+    """Without its units and its keys, which the role brings before and after the restart."""
+    units = "/usr/local/lib/systemd/system/fedrnn-*"
+    assert lab.ssh("pi3", f"sudo sh -c 'rm -r {units} /etc/fedrnn'").returncode == 0
+    rc, said = interrupt(
+        "TASK [pysyft : Accounts, folders, units",
+        lambda _: lab.ssh("pi3", "sudo systemctl reboot --force"),
+        *("--tags", "pysyft,dataset"),
+    )
+    assert rc != 0 and "UNREACHABLE" in said
+    must(ansible_playbook("playbooks/lab_up.yml"))
+    must(ansible_playbook(CLUSTER, "--limit", "pi3"))
+    assert lab.ssh("pi3", "systemctl is-active fedrnn-datasite.path").stdout == "active\n"
+    assert lab.ssh("pi3", "sudo test -e /etc/fedrnn/researchers.keys").returncode == 0
 
 
 WITHOUT_DATASITE = """
