@@ -7,7 +7,7 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test board cores clean
+.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test test-python test-mixed board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -43,6 +43,12 @@ lint: venv ## Style and types
 
 test: ## Everything: lint, units, cluster, what goes wrong (YES=1: no question)
 	@scripts/test.sh
+
+test-python: venv ## Build Python on a node of Debian 11, and all that stands on it (ten minutes)
+	pytest --verbose -m apart tests/e2e/test_python.py
+
+test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
+	pytest --verbose -m apart tests/e2e/test_mixed.py
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
 	@scripts/system.sh board
