@@ -154,6 +154,8 @@ class Run:
             self.site.run(
                 "federation", sys.executable, "-m", "fedrnn.run",
                 "--inventory", str(self.site.inventory), "--rounds", str(self.rounds),
+                # An emulated core takes longer for its share than the minute that a Pi has.
+                "--set", "timeout=900",
             )  # fmt: skip
         summary = json.loads((ROOT / "runs" / "latest" / "summary.json").read_text())
         self.report.figure("nodes", ", ".join(summary["nodes"]))
