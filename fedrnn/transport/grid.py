@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import asyncssh
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -110,7 +111,7 @@ class WorkerLink:
         while not self._stopped.is_set():
             try:
                 await self._serve_stream()
-            except (LinkError, OSError, ValueError, TimeoutError) as error:
+            except (LinkError, asyncssh.Error, OSError, ValueError, TimeoutError) as error:
                 self.error = str(error) or type(error).__name__
             # A worker that is gone for good must not keep its node busy with logins.
             pause = RETRY_SECONDS if self.is_up else min(2 * pause, MOST_RETRY_SECONDS)

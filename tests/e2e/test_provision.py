@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -101,7 +102,12 @@ def kill_when(said: str, *arguments: str, after: float = 0) -> str:
 
     def kill(pid: int) -> None:
         time.sleep(after)
+        # Ansible's workers have sessions of their own.
+        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
         os.killpg(pid, signal.SIGKILL)
+        for child in children.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
 
     return interrupt(said, kill, *arguments)[1]
 
