@@ -35,7 +35,7 @@ def clone(folder: Path, **suites: str) -> Iterator[Lab]:
     try:
         yield Lab(folder)
     finally:
-        subprocess.run([sys.executable, folder / "lab/down.py"], check=True, capture_output=True)
+        subprocess.run([sys.executable, folder / "lab/down.py"], check=True)
 
 
 def give(lab: Lab, node: str, variables: dict[str, object]) -> None:
