@@ -155,4 +155,4 @@ def test_an_account_without_a_home_is_told_what_it_lacks(nodes: Lab) -> None:
             " /etc/ssh/sshd_config.d/90-nohome.conf; systemctl reload ssh"
         )
     assert run.rc == 2
-    assert "has no home directory for nohome that it may write (/home/nohome)" in flat(run.text)
+    assert "has no home directory for nohome that it can write to (/home/nohome)" in flat(run.text)
