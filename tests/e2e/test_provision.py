@@ -149,7 +149,7 @@ def test_a_node_that_restarts_in_the_middle_of_a_role_is_finished_by_the_next_ru
     assert lab.ssh("pi3", f"sudo sh -c 'rm -r {units} /etc/fedrnn'").returncode == 0
     rc, said = interrupt(
         "TASK [pysyft : Accounts, folders, units",
-        # A container restarts in a second, which Ansible may not notice: the power is off for longer.
+        # A container restarts in a second, which Ansible may not notice: so it stays off.
         lambda _: lab.podman("stop", "--time", "1", lab.container("pi3")),
         *("--tags", "pysyft,dataset"),
     )
