@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import asyncssh
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -130,7 +131,7 @@ class WorkerLink:
         while not self._stopped.is_set():
             try:
                 await self._serve_stream()
-            except (LinkError, OSError, TimeoutError) as error:
+            except (LinkError, OSError, TimeoutError, asyncssh.Error) as error:
                 self.error = str(error) or type(error).__name__
                 self._give_up(ConnectionError(self.error))
             except ValueError as error:  # to ask it again would bring the same
