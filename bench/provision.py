@@ -11,7 +11,6 @@ six:       the same on six bare nodes, as a multiple of `bare`
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
@@ -23,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.figures import Row, publish, row
+from lab.clone import copy
 
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "provision.json"
 PROGRAMS = Path(sys.executable).parent
 PAIRS = 3
@@ -32,24 +31,9 @@ PAIRS = 3
 
 @contextmanager
 def clone(nodes: int) -> Iterator[Path]:
-    """Give a copy of this clone whose lab has so many nodes; remove both afterwards.
-
-    Its caches are linked hard: what is in them is never written to, only replaced.
-    """
+    """Give a copy of this clone whose lab has so many nodes; remove both afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="provision-")) / "fedrnn"
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
-    for name in tracked.stdout.decode().splitlines():
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    for name in ("lab", "apt", "wheelhouse"):
-        shutil.copytree(ROOT / ".cache" / name, folder / ".cache" / name, copy_function=os.link)
-    # The lab's configuration of podman names its clone.
-    (folder / ".cache/lab/containers.conf").unlink(missing_ok=True)
-    shutil.rmtree(folder / ".cache/lab/hooks", ignore_errors=True)
-    names = "".join(f"        pi{number}:\n" for number in range(1, nodes + 1))
-    text = f"nodes:\n  children:\n    lab:\n      hosts:\n{names}"
-    (folder / "inventory/lab/hosts.yml").write_text(text)
+    copy(folder, {f"pi{number}": "bookworm" for number in range(1, nodes + 1)})
     try:
         yield folder
     finally:

@@ -1,0 +1,31 @@
+"""A copy of this clone with a lab of its own, for tests and benches that need other nodes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# They name no clone: what a copy adds to them is there for the next one.
+SHARED = ("lab/images", "apt", "wheelhouse", "python")
+
+
+def copy(folder: Path, suites: Mapping[str, str]) -> None:
+    """Copy what git tracks to `folder`, with a node for each name, of that suite of Debian.
+
+    Nothing runs there yet; the caches are this clone's. `folder`/lab/down.py removes its lab.
+    """
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
+    for name in tracked.stdout.decode().splitlines():
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for name in SHARED:
+        (ROOT / ".cache" / name).mkdir(parents=True, exist_ok=True)
+        (folder / ".cache" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / ".cache" / name).symlink_to(ROOT / ".cache" / name)
+    nodes = "".join(f"        {node}: {{lab_suite: {suite}}}\n" for node, suite in suites.items())
+    text = f"nodes:\n  children:\n    lab:\n      hosts:\n{nodes}"
+    (folder / "inventory/lab/hosts.yml").write_text(text)
