@@ -1,5 +1,6 @@
-# Puts settings in force. $@: the files that were written. sshd is asked first whether it can read
-# its file; one that it cannot read is taken away again, and the sshd that runs goes on.
+# Puts settings in force. $@: the files, written now or by an interrupted run. sshd is asked first
+# whether it can read its file; one that it cannot read is taken away again, and the sshd that runs
+# goes on.
 set -eu
 for file in "$@"; do
   case $file in
