@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -85,6 +86,26 @@ class Cluster:
     def names(self) -> dict[int, str]:
         """Node id to name."""
         return {m.node_id: m.name for m in self.members}
+
+    def end_former(self, job: str) -> None:
+        """End what a run that was broken off has left on the nodes, where they know of it.
+
+        Raises ClusterError for nodes on which it has not ended in time.
+        """
+
+        async def end(member: Member) -> bool:
+            until = time.monotonic() + END_SECONDS
+            with contextlib.suppress(LinkError, AnswerError):  # described next, and told there
+                await member.client.cancel(job)
+                while (await member.client.status(job))["status"] not in FINAL:
+                    if time.monotonic() > until:
+                        return False
+                    await asyncio.sleep(POLL_SECONDS)
+            return True
+
+        ended = self._all(end)
+        self._leave_out({m.name: f"{m.name}: the job {job} of the run before does not end"
+                         for m, done in ended if not done})  # fmt: skip
 
     def describe(self) -> None:
         """Ask every node what data it has; refuse data of different schemas, and held nodes."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from fedrnn.config import DEFAULT_ROUNDS, RunConfig
-from fedrnn.federation.server_app import Outcome
+from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.strategies import FederationError
 from fedrnn.learning import ngrams
 from fedrnn.learning.checkpoint import ModelConfig
@@ -99,7 +99,7 @@ def central(names: Names, config: RunConfig, outcome: Outcome) -> Score:
     network = model.build(config.seed)
     weights = best = parameters_of(network)
     optimiser, highest = AdamW(len(weights)), -1.0
-    every = config.evaluate_every or max(1, config.rounds // 12)
+    every = config.evaluation_rounds
     for number in range(1, config.rounds + 1):
         seed_dropout(config.seed, 0, number)
         slope, _ = gradient(network, *parts["train"].at(batches.at(number)), shift)

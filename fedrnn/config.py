@@ -27,7 +27,7 @@ DEFAULT_ROUNDS = {name: 300 if name == "gradient" else 30 for name in STRATEGIES
 """Rounds after which a strategy has converged on the embedded data."""
 _GRADIENT = ("batch", "lr")
 _AVERAGING = ("local_epochs", "local_batch", "local_lr")
-_ALL = ("dropout", "logit_adjustment", "evaluate_every", "timeout")
+_ALL = ("dropout", "logit_adjustment", "evaluate_every", "checkpoint_every", "timeout")
 
 
 def check_split(split: str) -> float | None:
@@ -87,9 +87,11 @@ class RunConfig:
     the strategies that train on the node, which are all but gradient; ``options`` are the
     strategy's own, those not given as in ``OPTIONS``. ``logit_adjustment`` is the weight of the
     labels' log frequencies in the loss, None for what the labels call for; ``evaluate_every`` is
-    in rounds, None for twelve evaluations in a run. ``data_seed`` decides
-    which names are test names and is the same for every run that one wants to compare; ``seed``
-    decides the rest.
+    in rounds, None for twelve evaluations in a run; ``checkpoint_every``, in rounds too, decides
+    the result as well, since the nodes then let go of what rounding took, None for 50 (a twelfth of
+    a run of the strategies that train on the node). ``data_seed``
+    decides which names are test names and is the same for every run that one wants to compare;
+    ``seed`` decides the rest.
 
     Raises:
         ValueError: a value is out of range; the sentence says which, and what is allowed.
@@ -113,16 +115,17 @@ class RunConfig:
     options: Options = dataclasses.field(default_factory=dict)
     logit_adjustment: float | None = None
     evaluate_every: int | None = None
+    checkpoint_every: int | None = None
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(self.nodes))
         for name in (
             "rounds", "embedding", "hidden", "batch", "local_epochs", "local_batch",
-            "evaluate_every",
+            "evaluate_every", "checkpoint_every",
         ):  # fmt: skip
             value = getattr(self, name)
-            if name == "evaluate_every" and value is None:
+            if name in ("evaluate_every", "checkpoint_every") and value is None:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}: it must be a whole number of at least 1")
@@ -161,6 +164,17 @@ class RunConfig:
         return {
             name: type(default)(self.options.get(name, default)) for name, default in known.items()
         }
+
+    @property
+    def evaluation_rounds(self) -> int:
+        """So many rounds lie between two evaluations: a twelfth of the run by default."""
+        return self.evaluate_every or max(1, self.rounds // 12)
+
+    @property
+    def checkpoint_rounds(self) -> int:
+        """So many rounds lie between two checkpoints."""
+        epochs = max(1, self.rounds // 12)  # a round of the other strategies is one or more
+        return self.checkpoint_every or (50 if self.strategy == "gradient" else epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: fit for JSON and for a Flower ``ConfigRecord``.

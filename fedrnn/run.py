@@ -6,18 +6,23 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedrnn.arguments import parse
 from fedrnn.cluster import Cluster, ClusterError, ssh_links
 from fedrnn.compare import OWN_DATA, Names, compare, pool
-from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig, parse_settings
+from fedrnn.config import DEFAULT_ROUNDS, RunConfig, parse_settings
 from fedrnn.datasite.researcher import allow_list
-from fedrnn.federation.server_app import Outcome, federate
+from fedrnn.federation.outcome import Outcome
+from fedrnn.federation.server_app import federate
+from fedrnn.federation.state import RunState
 from fedrnn.federation.strategies import FederationError
+from fedrnn.former import Former
+from fedrnn.former import read as read_former
 from fedrnn.inventory import DEFAULT, RESEARCHER, read_inventory
 from fedrnn.learning.embedded import share, write_shares
 from fedrnn.learning.evaluation import worst
@@ -29,65 +34,6 @@ from fedrnn.transport.link import Link, LocalLink
 Links = dict[str, tuple[Link, str]]
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Return what was asked on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m fedrnn.run", description=__doc__)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--inventory", type=Path, help="the nodes (default: inventory/lab)")
-    where.add_argument(
-        "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
-    )
-    parser.add_argument("--nodes", default="", help="train on these nodes only: pi1,pi2")
-    parser.add_argument(
-        "--min-nodes",
-        type=int,
-        metavar="N",
-        help="go on without nodes whose owner denies or has not decided, or that do not answer, as "
-        "long as N are left (default: wait for the owners of all)",
-    )
-    parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=NUMBER",
-        help="a setting of the strategy, such as lr=0.02: docs/learning.md lists them",
-    )
-    parser.add_argument("--model", choices=CELLS, default="bigru", help="the recurrent cell")
-    parser.add_argument(
-        "--hidden", type=int, default=RunConfig.hidden, help="size of its state (%(default)s)"
-    )
-    parser.add_argument(
-        "--embedding",
-        type=int,
-        default=RunConfig.embedding,
-        help="size of a letter (%(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same data: same model")
-    parser.add_argument(
-        "--split", help="with --local: language (default), iid or dirichlet:A; else the nodes' own"
-    )
-    parser.add_argument(
-        "--compare",
-        action="store_true",
-        help="train central models and FedAvg on the same rows, too: embedded names only",
-    )
-    asked = parser.parse_args(arguments)
-    if asked.split and asked.local is None:
-        parser.error(
-            "--split belongs to --local; over SSH the nodes train on what they hold: set "
-            "dataset_split in the inventory and run `ansible-playbook site.yml --tags dataset`"
-        )
-    if asked.split == "own":
-        parser.error("--split own has no meaning: --local trains on the embedded names")
-    if asked.nodes and asked.local is not None:
-        parser.error("--nodes chooses from an inventory; --local N has N nodes of its own")
-    if asked.local is not None and asked.local < 1:
-        parser.error(f"--local is {asked.local}: it must be at least 1")
-    return asked
-
-
 @dataclass
 class Plan:
     """A run before it begins: what was asked, and the nodes that are to do it."""
@@ -96,7 +42,9 @@ class Plan:
     links: Links
     researcher: str
     min_nodes: int | None
+    asked: dict[str, Any]  # what --resume must know beside the config
     shares: dict[str, Names] | None = None  # with --compare: what every node holds
+    former: Former | None = None  # with --resume
 
     def __post_init__(self) -> None:
         if self.min_nodes is not None and not 1 <= self.min_nodes <= len(self.links):
@@ -111,8 +59,42 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
 
     Raises InventoryError or ValueError with a sentence on what was asked wrongly.
     """
+    former = read_former(asked.resume) if asked.resume else None
+    config = former.config if former else _config(asked)
+    if former:
+        asked.local, asked.compare = former.asked["local"], former.asked["compare"]
+        asked.inventory = asked.inventory or Path(former.asked["inventory"])
+    told = {
+        "local": asked.local,
+        "compare": asked.compare,
+        "inventory": str((asked.inventory or DEFAULT).absolute()),
+    }
+    if asked.local is not None:
+        links = stack.enter_context(local_links(asked.local, config))
+        shares = embedded_shares(list(links), config) if asked.compare else None
+        return Plan(config, links, RESEARCHER, asked.min_nodes, told, shares, former)
+    inventory = read_inventory(asked.inventory or DEFAULT)
+    if former:
+        former.check_inventory(inventory)
+        nodes = inventory.choose(former.nodes)
+    else:
+        nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
+        config = replace(
+            config,
+            split=inventory.split,
+            data_seed=inventory.data_seed,
+            nodes=tuple(node.name for node in nodes),
+        )
+    shares = None
+    if asked.compare:
+        shares = embedded_shares([node.name for node in inventory.nodes], config)
+    links = ssh_links(inventory, nodes)
+    return Plan(config, links, inventory.researcher, asked.min_nodes, told, shares, former)
+
+
+def _config(asked: argparse.Namespace) -> RunConfig:
     rounds = DEFAULT_ROUNDS[asked.strategy] if asked.rounds is None else asked.rounds
-    config = RunConfig(
+    return RunConfig(
         rounds=rounds,
         strategy=asked.strategy,
         seed=asked.seed,
@@ -122,23 +104,6 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         split=asked.split or "language",
         **parse_settings(asked.strategy, asked.set),
     )
-    if asked.local is not None:
-        links = stack.enter_context(local_links(asked.local, config))
-        shares = embedded_shares(list(links), config) if asked.compare else None
-        return Plan(config, links, RESEARCHER, asked.min_nodes, shares)
-    inventory = read_inventory(asked.inventory or DEFAULT)
-    nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
-    config = replace(
-        config,
-        split=inventory.split,
-        data_seed=inventory.data_seed,
-        nodes=tuple(node.name for node in nodes),
-    )
-    shares = None
-    if asked.compare:
-        shares = embedded_shares([node.name for node in inventory.nodes], config)
-    links = ssh_links(inventory, nodes)
-    return Plan(config, links, inventory.researcher, asked.min_nodes, shares)
 
 
 def embedded_shares(names: list[str], config: RunConfig) -> dict[str, Names]:
@@ -169,7 +134,10 @@ def local_links(count: int, config: RunConfig) -> Iterator[Links]:
 def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     """Do the whole run over a cluster and print what came of it; return the exit code."""
     started = time.monotonic()
-    config = plan.config
+    config, former = plan.config, plan.former
+    if former:
+        former.check_code(cluster.sha256)
+        cluster.end_former(former.job)
     manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
     cluster.describe()
     display.say(f"{len(cluster.members)} nodes found")
@@ -182,7 +150,27 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     manifest["sha256"] = cluster.sha256
     manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}
     display.say(f"{len(cluster.members)} workers are up (sha256 {cluster.sha256[:12]}…)")
-    folder = RunFolder(manifest)
+    if former:
+        folder = RunFolder.again(former.folder, manifest, former.state.round)
+        display.say(f"taken up after round {former.state.round} of {config.rounds}: {folder.path}")
+    else:
+        folder = RunFolder.new(manifest)
+    before = former.spent if former else {}
+
+    def keep(state: RunState, outcome: Outcome) -> None:
+        rest = {
+            "asked": plan.asked,
+            "spent": _spent(cluster, started, before),
+            "job": cluster.job,
+            "sha256": cluster.sha256,
+        }
+        try:
+            folder.checkpoint(config, state, outcome, rest)
+        except OSError as error:
+            display.say(
+                f"no checkpoint of round {state.round}: {error.filename}: {error.strerror}. Make "
+                "room: the run goes on, and the checkpoint before stays as it was"
+            )
 
     def observe(event: dict[str, Any]) -> None:
         folder.event(event)
@@ -192,13 +180,15 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     training = time.monotonic()
     with display:
         try:
-            outcome = federate(grid, config, observe, cluster.names)
+            outcome = federate(
+                grid, config, observe, cluster.names, keep, former.state if former else None
+            )
         except FederationError as error:
             if error.outcome is None:
                 raise
             outcome, problem = error.outcome, str(error)
     folder.save_model(config, outcome)  # before anything else can go wrong
-    spent = _spent(cluster, started)
+    spent = _spent(cluster, started, before)
     if plan.shares and outcome.score:
         pooled = pool(plan.shares, {name: told[name] for name in outcome.rows})
         ours = {**outcome.score.figures(), "seconds": time.monotonic() - training}
@@ -207,24 +197,34 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
         )
         spent["comparison"] = {f"{config.strategy}, federated": ours, **rivals}
     summary = folder.finish(config, outcome, {**spent, **_measure(cluster, outcome)})
+    if not (problem or outcome.interrupted):
+        folder.forget_checkpoint()
     confusion = outcome.confusion
     weak = [] if confusion is None else worst(outcome.labels, confusion, 3)
     display.summary(summary, weak, _shown(folder.path))
     if problem:
-        print(f"\nStopped early: {problem}", file=sys.stderr)
+        print(f"\nStopped early: {problem}{_resumable(folder)}", file=sys.stderr)
         return 1
     return 130 if outcome.interrupted else 0
 
 
-def _spent(cluster: Cluster, started: float) -> dict[str, Any]:
-    """Return what the run has cost up to now: bytes, reconnects, seconds."""
+def _spent(cluster: Cluster, started: float, before: Mapping[str, float]) -> dict[str, Any]:
+    """Return what the run has cost up to now and ``before``: bytes, reconnects, seconds."""
     traffic = cluster.grid.traffic().values()
-    return {
+    now = {
         "bytes_up": sum(t.up for t in traffic),
         "bytes_down": sum(t.down for t in traffic),
         "reconnects": sum(t.reconnects for t in traffic),
         "seconds_total": round(time.monotonic() - started, 1),
     }
+    return {name: before.get(name, 0) + value for name, value in now.items()}
+
+
+def _resumable(folder: RunFolder) -> str:
+    """Return what can be done where a run has ended before its time."""
+    if not folder.has_checkpoint:
+        return ""
+    return f"\nOnce that is mended: python -m fedrnn.run --resume {_shown(folder.path)}"
 
 
 def _measure(cluster: Cluster, outcome: Outcome) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
                 Cluster(plan.links, plan.researcher, box, display.say, plan.min_nodes)
             )
             return train(cluster, plan, display)
-        except (ClusterError, FederationError) as error:
+        except (ClusterError, FederationError, OSError) as error:  # OSError: the disk is full
             print(error, file=sys.stderr)
             return 1
         except KeyboardInterrupt:

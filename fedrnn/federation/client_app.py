@@ -17,8 +17,8 @@ evaluate       the model, by parameter name           metrics: confusion, calibr
                                                       withheld
 ============== ====================================== ==========================================
 
-What strategies may add to the config is honoured: FedProx's ``proximal-mu``, and ``logit-shift``,
-which is added to the logits in training.
+What strategies may add to the config is honoured: FedProx's ``proximal-mu``; ``logit-shift``,
+which is added to the logits in training; ``forget``, which drops what earlier gradients still owe.
 """
 
 from __future__ import annotations
@@ -117,6 +117,8 @@ def train_gradient(message: Message, context: Context) -> Message:
     if state is None:
         return _reply(message, None, {"stale": 1, "num-examples": 0, "rss-mb": _rss_mb()})
     weights, residual = state
+    if "forget" in config:  # a checkpoint is behind it, and a run taken up there owes nothing
+        residual = np.zeros_like(residual)
     set_parameters(model, weights)
     data, batches = _batches(_folder(), settings, _whole(config, "batch"), _whole(config, "seed"))
     seed_dropout(_whole(config, "seed"), _whole(config, "node"), round_)

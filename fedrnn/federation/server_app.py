@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
-from fedrnn.federation.catalogue import make_strategy
+from fedrnn.federation.catalogue import make_strategy, restore, state_of
 from fedrnn.federation.census import Census, take_census
+from fedrnn.federation.outcome import Outcome
+from fedrnn.federation.state import Onward, RunState
 from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_flat
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.checkpoint import ModelConfig, save
@@ -25,64 +27,9 @@ from fedrnn.learning.model import parameters_of, shapes
 
 Event = dict[str, Any]
 Observe = Callable[[Event], None]
+Keep = Callable[[RunState, Outcome], None]
 
 app = ServerApp()
-
-
-@dataclass
-class Outcome:
-    """What a run has reached. It is filled round by round, so that an interrupted run keeps it.
-
-    ``weights`` [P] are those after round ``chosen``: of a finished run, the evaluated round that
-    was best on the validation part, before that the last of ``rounds`` rounds. ``losses`` is one
-    training loss per round in nats (NaN where no node reported one), ``validation`` (round,
-    accuracy, macro-recall) each. ``scores`` on the test part are by node name, none when the run
-    was interrupted. ``counts`` are names by node name, part and label; ``rss_mb`` is the peak of
-    the worker process and ``dropped`` counts the updates that were not finite, by node name.
-    """
-
-    weights: NDArray[np.float32]
-    model: ModelConfig
-    counts: dict[str, Mapping[Part, Mapping[str, int]]]
-    rounds: int = 0
-    chosen: int = 0
-    losses: list[float] = field(default_factory=list)
-    validation: list[tuple[int, float, float]] = field(default_factory=list)
-    scores: dict[str, Score] = field(default_factory=dict)
-    logit_shift: list[float] = field(default_factory=list)
-    rss_mb: dict[str, float] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    interrupted: bool = False
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels in the order of the network's outputs."""
-        return self.model.labels
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """The number of training names by node name."""
-        return {name: sum(parts["train"].values()) for name, parts in self.counts.items()}
-
-    @property
-    def score(self) -> Score | None:
-        """The score of all nodes on the test part; None when the run was interrupted."""
-        return Score.total(self.scores.values(), len(self.labels)) if self.scores else None
-
-    @property
-    def confusion(self) -> NDArray[np.int64] | None:
-        """The confusion matrix int64 [C, C] on the test part; None when interrupted."""
-        return self.score.confusion if self.score else None
-
-    @property
-    def accuracy(self) -> float | None:
-        """Accuracy on the test part, a fraction; None when the run was interrupted."""
-        return self.score.figures()["accuracy"] if self.score else None
-
-    @property
-    def macro_recall(self) -> float | None:
-        """Mean recall over the labels of the test part, a fraction; None when interrupted."""
-        return self.score.figures()["macro_recall"] if self.score else None
 
 
 def federate(
@@ -90,16 +37,21 @@ def federate(
     config: RunConfig,
     observe: Observe = lambda event: None,
     names: Mapping[int, str] | None = None,
+    keep: Keep | None = None,
+    former: RunState | None = None,
 ) -> Outcome:
     """Train over the nodes of ``grid`` and return what came of it.
 
     ``observe`` is called with a dictionary of plain values, ``event`` being ``nodes``, ``round`` or
     ``evaluation``. ``names`` maps node ids to the names used in events, errors and the outcome.
-    Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set.
+    Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set. ``keep`` is called
+    after every ``checkpoint_rounds`` of ``config``; a run with the same config, data and nodes that
+    is given such a ``former`` state goes on from it to the same weights, bit for bit.
 
     Raises:
-        FederationError: no node answers, labels are spelled in two ways, or nothing came back in a
-            round; once training has begun, its ``outcome`` holds what there is.
+        FederationError: no node answers, labels are spelled in two ways, nothing came back in a
+            round, or the data is not that of ``former``; once training has begun, its ``outcome``
+            holds what there is.
     """
     # Its tree of rounds, and a warning that we evaluate by ourselves, are not for our users.
     logging.getLogger("flwr").setLevel(logging.ERROR)
@@ -110,10 +62,14 @@ def federate(
     counts = {watched.name(node): parts for node, parts in census.counts.items()}
     outcome = Outcome(parameters_of(network), model, counts)
     outcome.logit_shift = census.logit_shift(config.logit_adjustment)
-    observe(_nodes_event(outcome))
-    run = _Run(watched, config, observe, outcome, shapes(network))
+    run = _Run(watched, config, observe, outcome, shapes(network), keep)
+    if former:
+        former.check(counts)
+        run.take_up(former)
+    else:
+        observe(_nodes_event(outcome))
     try:
-        run.train(census)
+        run.train(census, former)
         run.choose()
         outcome.scores = run.evaluate("test", outcome.chosen)
     except KeyboardInterrupt:
@@ -148,18 +104,62 @@ class _Run:
     observe: Observe
     outcome: Outcome
     shapes: Shapes
+    keep: Keep | None = None
     best: tuple[float, int, NDArray[np.float32]] | None = None
 
-    def train(self, census: Census) -> None:
+    def take_up(self, former: RunState) -> None:
+        """Take over what a run had reached."""
+        outcome, self.best = self.outcome, former.best
+        outcome.weights = to_flat(former.arrays, self.shapes)
+        outcome.rounds = outcome.chosen = former.round
+        outcome.losses, outcome.validation = list(former.losses), list(former.validation)
+        for node in self.grid.names:
+            self.grid.dropped[node] = former.dropped.get(self.grid.name(node), 0)
+
+    def train(self, census: Census, former: RunState | None = None) -> None:
+        """Do the rounds, or those after ``former``."""
+        name = self.config.strategy
         strategy = make_strategy(self.shapes, census.train_rows, self.config, self._node_config())
+        arrays = to_arrays(self.outcome.weights, self.shapes)
+        onward = strategy
+        if former:
+            restore(name, strategy, former.strategy)
+            arrays, onward = former.arrays, Onward(strategy, former.round)
+        done = self.outcome.rounds
+
+        def after_round(number: int, arrays: ArrayRecord) -> None:
+            if number == 0:  # Flower calls it before the first round, too
+                return
+            self._after_round(done + number, arrays)
+            if self.keep and self._is_checkpoint(done + number):
+                self.keep(self._state(arrays, state_of(name, strategy)), self.outcome)
+            self._started = time.perf_counter()
+
         self._started = time.perf_counter()
-        strategy.start(
+        onward.start(
             self.grid,
-            to_arrays(self.outcome.weights, self.shapes),
-            num_rounds=self.config.rounds,
+            arrays,
+            num_rounds=self.config.rounds - done,
             timeout=self.config.timeout,
             train_config=self._node_config(),
-            evaluate_fn=self._after_round,
+            evaluate_fn=after_round,
+        )
+
+    def _is_checkpoint(self, round_: int) -> bool:
+        return round_ % self.config.checkpoint_rounds == 0 and round_ < self.config.rounds
+
+    def _state(self, arrays: ArrayRecord, strategy: dict[str, NDArray[Any]]) -> RunState:
+        outcome = self.outcome
+        return RunState(
+            outcome.rounds,
+            self.config.to_dict(),
+            {name: array.numpy() for name, array in arrays.items()},
+            strategy,
+            outcome.counts,
+            self.best,
+            outcome.losses,
+            outcome.validation,
+            {self.grid.name(node): count for node, count in self.grid.dropped.items()},
         )
 
     def choose(self) -> None:
@@ -215,10 +215,8 @@ class _Run:
             }
         )
 
-    def _after_round(self, round_: int, arrays: ArrayRecord) -> MetricRecord | None:
-        """Keep the round's weights; Flower calls it with 0 before the first round."""
-        if round_ == 0:
-            return None
+    def _after_round(self, round_: int, arrays: ArrayRecord) -> None:
+        """Take over the round's weights, tell of it, and evaluate where it is time to."""
         now = time.perf_counter()
         self.outcome.weights = to_flat(arrays, self.shapes)
         self.outcome.rounds = self.outcome.chosen = round_
@@ -235,16 +233,13 @@ class _Run:
                 "errors": self.grid.train_errors(),
             }
         )
-        every = self.config.evaluate_every or max(1, self.config.rounds // 12)
-        if round_ % every == 0 or round_ == self.config.rounds:
+        if round_ % self.config.evaluation_rounds == 0 or round_ == self.config.rounds:
             scores = self.evaluate("validation", round_)
             figures = Score.total(scores.values(), len(self.outcome.labels)).figures()
             accuracy = figures["accuracy"]
             self.outcome.validation.append((round_, accuracy, figures["macro_recall"]))
             if self.best is None or accuracy >= self.best[0]:
                 self.best = (accuracy, round_, self.outcome.weights)
-        self._started = time.perf_counter()
-        return None
 
 
 def _score(reply: Message, labels: int) -> Score:

@@ -59,6 +59,8 @@ class GradientStrategy(Strategy):
     Down goes the int8 change since the last round, up comes the int8 gradient; what rounding took
     is sent later. All nodes compute at the same weights, which ``_view`` follows. A node that is
     not known to hold them, because it missed a round or says that it is stale, gets them in full.
+    In the round after a checkpoint all nodes let go of what they owe: those of a run that is taken
+    up there owe nothing.
     """
 
     def __init__(
@@ -83,6 +85,15 @@ class GradientStrategy(Strategy):
         self._view = np.zeros(sum(self._sizes), dtype=np.float32)
         self._in_sync: set[int] = set()
         self._silent_rounds = 0
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what a checkpoint must keep, beside the weights."""
+        return {"view": self._view, **self._optimiser.state()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what ``state`` has returned; every node is sent the weights in full."""
+        self._view = state["view"]
+        self._optimiser.restore(state)
 
     def summary(self) -> None:
         """Log nothing: the caller reports."""
@@ -118,6 +129,9 @@ class GradientStrategy(Strategy):
                     "base": base if node in self._in_sync else 0,
                     "node": self._number[node],
                     "batch": self._batch[node],
+                    **(
+                        {"forget": 1} if base and base % self._config.checkpoint_rounds == 0 else {}
+                    ),
                 }
             )
             messages.append(Message(content, message_type="train.gradient", dst_node_id=node))

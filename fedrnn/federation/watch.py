@@ -23,7 +23,7 @@ class WatchedGrid(Grid):
     def __init__(self, grid: Grid, names: Mapping[int, str]) -> None:
         """Wrap ``grid``; ``names`` are the nodes' names by node id."""
         self._grid = grid
-        self._names = names
+        self.names = names
         self._train: list[Message] = []
         self._train_errors: dict[str, str] = {}
         self.rss_mb: dict[int, float] = {}
@@ -31,7 +31,7 @@ class WatchedGrid(Grid):
 
     def name(self, node: int) -> str:
         """Return the name of a node, its id where it has none."""
-        return self._names.get(node, str(node))
+        return self.names.get(node, str(node))
 
     def set_run(self, run: Any) -> None:
         """Pass on."""
@@ -153,7 +153,7 @@ class WatchedGrid(Grid):
         return self._train_errors
 
     def _known(self) -> str:
-        return f" of {', '.join(self._names.values())}" if self._names else ""
+        return f" of {', '.join(self.names.values())}" if self.names else ""
 
     def _silent(
         self, sent: list[Message], replies: list[Message], timeout: float | None

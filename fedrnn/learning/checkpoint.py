@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 
 from fedrnn.learning.model import CharRNN, set_parameters
 from fedrnn.learning.text import encode
@@ -74,16 +76,34 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     model = config.build()
     set_parameters(model, weights)
-    # Written beside and renamed in: a reader never meets half a file.
-    target = folder / _MODEL
-    beside = target.with_suffix(".part")
-    save_file(model.state_dict(), str(beside))
-    beside.replace(target)
+    put(folder / _MODEL, save_tensors(model.state_dict()))
     values = {**(extra or {}), **vars(config), "labels": list(config.labels)}
-    (folder / _CONFIG).write_text(
-        json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    put(folder / _CONFIG, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
     return model_sha256(folder)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file beside, sync it, and rename it in: a reader meets all of it or the one before.
+
+    Raises:
+        OSError: it could not be written; it names the file, and the one before is as it was.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        # The name is not on the disk before its folder is: fsync(2).
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load(folder: Path | str) -> Checkpoint:

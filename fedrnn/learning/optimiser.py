@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,19 @@ class AdamW:
         self._mean = np.zeros(size, dtype=np.float32)
         self._square = np.zeros(size, dtype=np.float32)
         self._steps = 0
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the moments [P] and the number of steps [1]."""
+        return {
+            "mean": self._mean,
+            "square": self._square,
+            "steps": np.array([self._steps], dtype=np.int64),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what ``state`` has returned."""
+        self._mean, self._square = state["mean"], state["square"]
+        self._steps = int(state["steps"][0])
 
     def step(
         self, weights: NDArray[np.float32], gradient: NDArray[np.float32], lr: float

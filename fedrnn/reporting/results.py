@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from fedrnn import former
 from fedrnn.config import RunConfig
 from fedrnn.datasite.datasite import software
-from fedrnn.federation.server_app import Outcome
+from fedrnn.federation.outcome import Outcome
+from fedrnn.federation.state import RunState
 from fedrnn.inventory import CHECKOUT
-from fedrnn.learning.checkpoint import save
+from fedrnn.learning.checkpoint import put, save
 from fedrnn.learning.evaluation import Score
+from fedrnn.reporting import checkpoint
 from fedrnn.reporting.split import save_split
 from fedrnn.reporting.tables import FIGURES
 
@@ -25,22 +30,74 @@ RUNS = CHECKOUT / "runs"
 class RunFolder:
     """Writes what a run leaves, as it goes: manifest and events at once, the rest at the end."""
 
-    def __init__(self, manifest: dict[str, Any]) -> None:
-        stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
-        self.path = RUNS / stamp
-        number = 2
-        while self.path.exists():
-            self.path = RUNS / f"{stamp}-{number}"
-            number += 1
-        self.path.mkdir(parents=True)
+    def __init__(self, path: Path, manifest: dict[str, Any], round_: int = 0) -> None:
+        """Write to a folder that holds ``round_`` rounds of a run already."""
+        self.path = path
         self._write("manifest.json", manifest)
-        self._metrics = (self.path / "metrics.jsonl").open("w", buffering=1)
-        self._board = SummaryWriter(str(self.path / "tensorboard"))
-        self._seconds: list[float] = []
+        events = self._events(round_) if round_ else []
+        self._seconds: list[float] = [e["seconds"] for e in events if e["event"] == "round"]
+        put(path / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in events).encode())
+        self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
+        self._board = SummaryWriter(str(path / "tensorboard"), purge_step=round_ + 1)
         self._sha256 = ""
 
+    @classmethod
+    def new(cls, manifest: dict[str, Any]) -> RunFolder:
+        """Make a folder of its own for a run that begins."""
+        stamp = f"{datetime.now():%Y-%m-%dT%H-%M-%S}"
+        path = RUNS / stamp
+        number = 2
+        while path.exists():
+            path = RUNS / f"{stamp}-{number}"
+            number += 1
+        path.mkdir(parents=True)
+        return cls(path, manifest)
+
+    @classmethod
+    def again(cls, path: Path, manifest: dict[str, Any], round_: int) -> RunFolder:
+        """Take the folder of a run up after a round: what came later did not happen."""
+        former = json.loads((path / "manifest.json").read_text())
+        jobs = [*former.get("taken_up", []), {"after_round": round_, "from_job": former["job"]}]
+        return cls(path, {**manifest, "taken_up": jobs}, round_)
+
+    def _events(self, round_: int) -> list[dict[str, Any]]:
+        """Return the events up to a round; a line that was cut short is later than any."""
+        events = []
+        for line in (self.path / "metrics.jsonl").read_text().splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                break
+        return [event for event in events if event.get("round", 0) <= round_]
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Tell whether a run can be taken up from here."""
+        return (self.path / checkpoint.NAME).exists()
+
+    def checkpoint(
+        self, config: RunConfig, state: RunState, outcome: Outcome, rest: dict[str, Any]
+    ) -> None:
+        """Write what `--resume` needs, and the model so far.
+
+        Raises OSError with the file's name; the checkpoint before is then as it was.
+        """
+        former.keep(self.path, state, **rest)
+        self.save_model(config, outcome)
+
+    def forget_checkpoint(self) -> None:
+        """The run has come to its end: there is nothing to resume."""
+        checkpoint.remove(self.path)
+
     def event(self, event: dict[str, Any]) -> None:
-        """Add one event to `metrics.jsonl` and to the TensorBoard files."""
+        """Add one event to `metrics.jsonl` and to the TensorBoard files.
+
+        Figures that the disk has no room for are lost; the run is worth more.
+        """
+        with contextlib.suppress(OSError):
+            self._event(event)
+
+    def _event(self, event: dict[str, Any]) -> None:
         self._metrics.write(json.dumps(event, allow_nan=True) + "\n")
         if event["event"] == "round":
             self._seconds.append(event["seconds"])

@@ -52,7 +52,7 @@ def finished(grid, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RUNS", tmp_path)
     outcome = federate(grid, SMALL, names=NAMES)
     outcome.dropped = {"pi2": 3}
-    folder = results.RunFolder({})
+    folder = results.RunFolder.new({})
     folder.save_model(SMALL, outcome)
     row = {**outcome.score.figures(), "seconds": 2.0}
     measured = {"memory_mb": {"pi1": 1, "pi2": 2}, "comparison": {"central, same network": row}}

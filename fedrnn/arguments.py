@@ -1,0 +1,85 @@
+"""What `python -m fedrnn.run` is asked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
+from fedrnn.inventory import CHECKOUT
+
+DESCRIPTION = "Train across the nodes, each node's data staying on that node."
+LATEST = CHECKOUT / "runs" / "latest"
+BESIDE_RESUME = ("resume", "inventory", "min_nodes")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what was asked on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m fedrnn.run", description=DESCRIPTION)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--inventory", type=Path, help="the nodes (default: inventory/lab)")
+    where.add_argument(
+        "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
+    )
+    parser.add_argument("--nodes", default="", help="train on these nodes only: pi1,pi2")
+    parser.add_argument(
+        "--min-nodes",
+        type=int,
+        metavar="N",
+        help="go on without nodes whose owner denies or has not decided, or that do not answer, as "
+        "long as N are left (default: wait for the owners of all)",
+    )
+    parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a setting of the strategy, such as lr=0.02: docs/learning.md lists them",
+    )
+    parser.add_argument("--model", choices=CELLS, default="bigru", help="the recurrent cell")
+    parser.add_argument(
+        "--hidden", type=int, default=RunConfig.hidden, help="size of its state (%(default)s)"
+    )
+    parser.add_argument(
+        "--embedding", type=int, default=RunConfig.embedding, help="size of a letter (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same data: same model")
+    parser.add_argument(
+        "--split", help="with --local: language (default), iid or dirichlet:A; else the nodes' own"
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="train central models and FedAvg on the same rows, too: embedded names only",
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=LATEST,
+        metavar="runs/TIME",
+        help="go on with a run that was broken off, from its last checkpoint, with its settings, "
+        "to the model that it would have come to (default: runs/latest)",
+    )
+    asked = parser.parse_args(arguments)
+    if asked.resume:
+        nothing = argparse.Namespace(**dict.fromkeys(vars(asked)))
+        given = [name for name, value in vars(parser.parse_args(arguments, nothing)).items()
+                 if value is not None and name not in BESIDE_RESUME]  # fmt: skip
+        if given:
+            words = ", ".join(f"--{name}" for name in given)
+            parser.error(f"--resume goes on with the settings of that run: leave out {words}")
+    if asked.split and asked.local is None:
+        parser.error(
+            "--split belongs to --local; over SSH the nodes train on what they hold: set "
+            "dataset_split in the inventory and run `ansible-playbook site.yml --tags dataset`"
+        )
+    if asked.split == "own":
+        parser.error("--split own has no meaning: --local trains on the embedded names")
+    if asked.nodes and asked.local is not None:
+        parser.error("--nodes chooses from an inventory; --local N has N nodes of its own")
+    if asked.local is not None and asked.local < 1:
+        parser.error(f"--local is {asked.local}: it must be at least 1")
+    return asked
