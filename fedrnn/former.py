@@ -18,8 +18,8 @@ from fedrnn.reporting import checkpoint
 class Former:
     """A run as its folder tells of it.
 
-    ``asked`` is what is not in the config: ``local``, ``inventory``, ``compare``; ``spent`` what
-    the run had cost; ``sha256`` the code that its job was, ``job`` the name of it.
+    ``asked`` is what is not in the config: ``local``, ``inventory``, ``min_nodes``, ``compare``;
+    ``spent`` what the run had cost; ``sha256`` the code that its job was, ``job`` its name.
     """
 
     folder: Path

@@ -63,10 +63,12 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
     config = former.config if former else _config(asked)
     if former:
         asked.local, asked.compare = former.asked["local"], former.asked["compare"]
+        asked.min_nodes = asked.min_nodes or former.asked["min_nodes"]
         asked.inventory = asked.inventory or Path(former.asked["inventory"])
     told = {
         "local": asked.local,
         "compare": asked.compare,
+        "min_nodes": asked.min_nodes,
         "inventory": str((asked.inventory or DEFAULT).absolute()),
     }
     if asked.local is not None:
@@ -181,7 +183,13 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     with display:
         try:
             outcome = federate(
-                grid, config, observe, cluster.names, keep, former.state if former else None
+                grid,
+                config,
+                observe,
+                cluster.names,
+                keep,
+                former.state if former else None,
+                plan.min_nodes or 1,
             )
         except FederationError as error:
             if error.outcome is None:

@@ -80,11 +80,18 @@ def restore(name: str, strategy: Strategy, state: Mapping[str, NDArray[Any]]) ->
 
 
 def make_strategy(
-    shapes: Shapes, rows: Mapping[int, int], config: RunConfig, node_config: ConfigRecord
+    shapes: Shapes,
+    rows: Mapping[int, int],
+    config: RunConfig,
+    node_config: ConfigRecord,
+    drop: Callable[[int, str], None] | None = None,
 ) -> Strategy:
-    """Return the strategy named in ``config`` for nodes with training ``rows`` by node id."""
+    """Return the strategy named in ``config`` for nodes with training ``rows`` by node id.
+
+    ``drop`` is as in ``GradientStrategy``.
+    """
     if config.strategy == "gradient":
-        return GradientStrategy(shapes, rows, config, node_config)
+        return GradientStrategy(shapes, rows, config, node_config, drop)
     options: dict[str, Any] = dict(config.options)
     # One node is enough for it to go on: with fewer than its minimum, Flower waits for ever.
     return _FLOWERS[config.strategy](

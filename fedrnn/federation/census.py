@@ -37,6 +37,14 @@ class Census:
         return {node: sum(parts["train"].values()) for node, parts in self.counts.items()}
 
     @property
+    def totals(self) -> dict[int, dict[str, int]]:
+        """Names by node id and part."""
+        return {
+            node: {part: sum(labels.values()) for part, labels in parts.items()}
+            for node, parts in self.counts.items()
+        }
+
+    @property
     def train_names(self) -> dict[str, int]:
         """Training names by label, over all nodes."""
         return {

@@ -39,6 +39,7 @@ def federate(
     names: Mapping[int, str] | None = None,
     keep: Keep | None = None,
     former: RunState | None = None,
+    min_nodes: int = 1,
 ) -> Outcome:
     """Train over the nodes of ``grid`` and return what came of it.
 
@@ -46,7 +47,8 @@ def federate(
     ``evaluation``. ``names`` maps node ids to the names used in events, errors and the outcome.
     Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set. ``keep`` is called
     after every ``checkpoint_rounds`` of ``config``; a run with the same config, data and nodes that
-    is given such a ``former`` state goes on from it to the same weights, bit for bit.
+    is given such a ``former`` state goes on from it to the same weights, bit for bit. It ends where
+    fewer than ``min_nodes`` can take part.
 
     Raises:
         FederationError: no node answers, labels are spelled in two ways, nothing came back in a
@@ -55,8 +57,9 @@ def federate(
     """
     # Its tree of rounds, and a warning that we evaluate by ourselves, are not for our users.
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    watched = WatchedGrid(grid, names or {})
+    watched = WatchedGrid(grid, names or {}, min_nodes)
     census = take_census(watched, config)
+    watched.counts = census.totals
     model = ModelConfig(census.labels, config.cell, config.embedding, config.hidden, config.dropout)
     network = model.build(config.seed)
     counts = {watched.name(node): parts for node, parts in census.counts.items()}
@@ -119,7 +122,9 @@ class _Run:
     def train(self, census: Census, former: RunState | None = None) -> None:
         """Do the rounds, or those after ``former``."""
         name = self.config.strategy
-        strategy = make_strategy(self.shapes, census.train_rows, self.config, self._node_config())
+        strategy = make_strategy(
+            self.shapes, census.train_rows, self.config, self._node_config(), self.grid.drop
+        )
         arrays = to_arrays(self.outcome.weights, self.shapes)
         onward = strategy
         if former:
@@ -174,7 +179,7 @@ class _Run:
         content = RecordDict({"arrays": arrays, "config": config})
         messages = [
             Message(content, message_type="evaluate", dst_node_id=node)
-            for node in sorted(self.grid.get_node_ids())
+            for node in (self.grid.present() if part == "test" else self.grid.get_node_ids())
         ]
         replies = self.grid.send_and_receive(messages, timeout=self.config.timeout)
         size = len(self.outcome.labels)

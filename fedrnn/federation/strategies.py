@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.codec import Quantised, dequantise, pack, quantise, unpack
+from fedrnn.federation.replies import array_fault
 from fedrnn.learning.data import MIN_BATCH
 from fedrnn.learning.optimiser import AdamW, schedule
 
 Shapes = Mapping[str, tuple[int, ...]]
+log = logging.getLogger("fedrnn.strategies")
 
 
 class FederationError(RuntimeError):
@@ -69,11 +72,14 @@ class GradientStrategy(Strategy):
         rows: Mapping[int, int],
         config: RunConfig,
         node_config: ConfigRecord,
+        drop: Callable[[int, str], None] | None = None,
     ) -> None:
         """Prepare for nodes with training ``rows`` by node id.
 
-        ``node_config`` is what the ClientApp must know of the run (see client_app).
+        ``node_config`` is what the ClientApp must know of the run (see client_app). ``drop`` is
+        told the node whose gradient cannot be used, and why; it is then left out of the round.
         """
+        self._drop = drop or (lambda node, why: log.warning("node %d: %s", node, why))
         self._shapes = dict(shapes)
         self._sizes = [math.prod(shape) for shape in shapes.values()]
         self._config = config
@@ -144,18 +150,22 @@ class GradientStrategy(Strategy):
         """Average the gradients by examples, in the order of node ids, and take one step.
 
         Raises:
-            FederationError: two rounds in a row brought no gradient, or a node sent one that does
-                not fit the model.
+            FederationError: two rounds in a row brought no gradient.
         """
         total = np.zeros(sum(self._sizes), dtype=np.float32)
         examples = 0
         loss = 0.0
         for reply in sorted(replies, key=lambda message: message.metadata.src_node_id):
-            if reply.has_error() or reply.content.metric_records["metrics"]["stale"]:
+            if reply.has_error() or reply.content.metric_records["metrics"].get("stale"):
                 continue
             metrics = reply.content.metric_records["metrics"]
             count = int(cast(int, metrics["num-examples"]))
-            total += np.float32(count) * self._decode(reply)
+            try:
+                gradient = self._decode(reply)
+            except Exception as error:  # whatever a node has thought of, the others go on
+                self._drop(reply.metadata.src_node_id, f"its gradient cannot be used: {error}")
+                continue
+            total += np.float32(count) * gradient
             loss += count * float(cast(float, metrics["loss"]))
             examples += count
             self._in_sync.add(reply.metadata.src_node_id)
@@ -179,15 +189,10 @@ class GradientStrategy(Strategy):
 
     def _decode(self, reply: Message) -> NDArray[np.float32]:
         sent = reply.content.array_records["arrays"]
-        try:
-            values = unpack(sent["values"].numpy(), sum(self._sizes))
-            return dequantise(Quantised(values, sent["scales"].numpy()), self._sizes)
-        except (KeyError, ValueError) as error:
-            node = reply.metadata.src_node_id
-            raise FederationError(
-                f"the gradient of node {node} cannot be used ({error}): look at its worker, or"
-                " leave it out with --nodes"
-            ) from error
+        if why := array_fault("scales", sent["scales"], (len(self._sizes),)):
+            raise ValueError(why)
+        values = unpack(sent["values"].numpy(), sum(self._sizes))
+        return dequantise(Quantised(values, sent["scales"].numpy()), self._sizes)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -1,33 +1,49 @@
-"""A Flower Grid that notes what passes through it, and lets neither silence nor NaN pass."""
+"""A Flower Grid that notes what passes through it, and lets neither silence nor nonsense pass."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
-import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedrnn.datasite.layout import printable
+from fedrnn.federation.replies import Names, fault
 from fedrnn.federation.strategies import FederationError
+
+PATIENCE_SECONDS = 20.0  # for nodes without which the run cannot go on
+MAX_REASON = 400  # characters that a node may say
+
+
+@runtime_checkable
+class TellsWhoIsBusy(Protocol):
+    """What a Grid may know beside who is there."""
+
+    def busy(self) -> set[int]:
+        """Return the nodes that still work on what was given up."""
 
 
 class WatchedGrid(Grid):
     """Passes everything on to ``grid``, whatever the strategy, and keeps the nodes' metrics.
 
-    Flower's strategies go on with the old model when no node replied; here that is an error. They
-    also average what is not a number; here such an update is dropped, told and counted.
+    Flower's strategies go on with the old model when no node replied; here that is an error, as it
+    is when fewer than ``min_nodes`` did. They also average what is not a number; here a reply that
+    cannot be used is dropped, told and counted.
     """
 
-    def __init__(self, grid: Grid, names: Mapping[int, str]) -> None:
+    def __init__(self, grid: Grid, names: Mapping[int, str], min_nodes: int = 1) -> None:
         """Wrap ``grid``; ``names`` are the nodes' names by node id."""
-        self._grid = grid
+        self._grid, self._min_nodes = grid, min_nodes
         self.names = names
         self._train: list[Message] = []
+        self._errors: dict[str, str] = {}
         self._train_errors: dict[str, str] = {}
         self.rss_mb: dict[int, float] = {}
         self.dropped: dict[int, int] = {}
+        self.counts: Mapping[int, Names] = {}  # of names by part, once they are known
 
     def name(self, node: int) -> str:
         """Return the name of a node, its id where it has none."""
@@ -54,17 +70,34 @@ class WatchedGrid(Grid):
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def get_node_ids(self) -> list[int]:
-        """Return the ids of the nodes that are there, in order.
+        """Return the ids of the nodes that can take part, in order; waits a little for enough.
+
+        A node that still works on a message that was given up is left alone until it is done.
 
         Raises:
-            FederationError: there is none (Flower would wait for ever).
+            FederationError: there are too few (Flower would wait for ever).
         """
-        nodes = sorted(self._grid.get_node_ids())
+        until = time.monotonic() + PATIENCE_SECONDS
+        while len(nodes := self._ready()) < self._min_nodes and time.monotonic() < until:
+            time.sleep(0.1)
         if not nodes:
             raise FederationError(
                 f"no node is connected{self._known()}: look at their workers, then run again"
             )
+        if len(nodes) < self._min_nodes:
+            here = ", ".join(map(self.name, nodes))
+            raise FederationError(
+                f"only {here} can take part{self._known()}, and --min-nodes is {self._min_nodes}"
+            )
         return nodes
+
+    def present(self) -> list[int]:
+        """Return the ids of the nodes that are there, in order, busy or not."""
+        return sorted(self._grid.get_node_ids()) or self.get_node_ids()
+
+    def _ready(self) -> list[int]:
+        busy = self._grid.busy() if isinstance(self._grid, TellsWhoIsBusy) else set()
+        return sorted(set(self._grid.get_node_ids()) - busy)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Pass on."""
@@ -77,44 +110,61 @@ class WatchedGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
-        """Return the replies in the order of node ids, without updates that are not finite.
+        """Return the replies in the order of node ids, without those that cannot be used.
 
         Raises:
-            FederationError: no node replied with content; it says what each of them said.
+            FederationError: no node replied with such content, or too few to train; it says what
+                each of them said.
         """
         sent = list(messages)
         if not sent:
             return []
         received = self._grid.send_and_receive(sent, timeout=timeout)
         replies = sorted(received, key=lambda reply: reply.metadata.src_node_id)
-        silent = self._silent(sent, replies, timeout)
-        if sent[0].metadata.message_type.startswith("train"):
-            replies = self._finite(replies, silent)
+        self._errors = silent = self._silent(sent, replies, timeout)
+        replies = self._usable(sent, replies)
+        training = sent[0].metadata.message_type.startswith("train")
         good = [reply for reply in replies if reply.has_content()]
         if not good:
             raise FederationError(f"no node answered {_complaints(sent, silent)}")
+        if training and len(good) < self._min_nodes:
+            raise FederationError(
+                f"{len(good)} nodes answered, and --min-nodes is {self._min_nodes}; the others on "
+                + _complaints(sent, silent)
+            )
         for reply in good:
             metrics = reply.content.metric_records["metrics"]
             if "rss-mb" in metrics:
                 node = reply.metadata.src_node_id
                 peak = max(self.rss_mb.get(node, 0.0), float(cast(float, metrics["rss-mb"])))
                 self.rss_mb[node] = peak
-        if sent[0].metadata.message_type.startswith("train"):
+        if training:
             self._train = good
             self._train_errors = silent
         return replies
 
-    def _finite(self, replies: list[Message], silent: dict[str, str]) -> list[Message]:
-        """Return the replies without updates that are not finite; note those in ``silent``."""
+    def _usable(self, sent: list[Message], replies: list[Message]) -> list[Message]:
+        """Return the replies without those that cannot be used; note those."""
+        asked = {message.metadata.dst_node_id: message for message in sent}
         kept = []
         for reply in replies:
-            if reply.has_content() and (fault := _not_finite(reply.content)):
-                node = reply.metadata.src_node_id
-                self.dropped[node] = self.dropped.get(node, 0) + 1
-                silent[self.name(node)] = f"its update was dropped: {fault}"
+            node = reply.metadata.src_node_id
+            if reply.has_content() and (
+                why := fault(asked[node], reply, self.counts.get(node, {}))
+            ):
+                self._note(node, why)
             else:
                 kept.append(reply)
         return kept
+
+    def _note(self, node: int, why: str) -> None:
+        self.dropped[node] = self.dropped.get(node, 0) + 1
+        self._errors[self.name(node)] = _told(f"its update was dropped: {why}")
+
+    def drop(self, node: int, why: str) -> None:
+        """Take back a reply of this round: the strategy cannot use it."""
+        self._note(node, why)
+        self._train = [reply for reply in self._train if reply.metadata.src_node_id != node]
 
     def all_replies(self, messages: list[Message], *, timeout: float | None) -> list[Message]:
         """Return the replies in the order of node ids, one for every message.
@@ -124,8 +174,7 @@ class WatchedGrid(Grid):
         """
         replies = self.send_and_receive(messages, timeout=timeout)
         if len([reply for reply in replies if reply.has_content()]) < len(messages):
-            silent = self._silent(messages, replies, timeout)
-            raise FederationError(f"not every node answered {_complaints(messages, silent)}")
+            raise FederationError(f"not every node answered {_complaints(messages, self._errors)}")
         return replies
 
     def last_train(self) -> dict[str, dict[str, float]]:
@@ -164,7 +213,7 @@ class WatchedGrid(Grid):
         for reply in replies:
             name = self.name(reply.metadata.src_node_id)
             if reply.has_error():
-                result[name] = reply.error.reason or f"error {reply.error.code}"
+                result[name] = _told(reply.error.reason or f"error {reply.error.code}")
             else:
                 result.pop(name, None)
         return result
@@ -175,14 +224,6 @@ def _complaints(sent: list[Message], silent: dict[str, str]) -> str:
     return f"a {sent[0].metadata.message_type} message:\n" + "\n".join(lines)
 
 
-def _not_finite(content: RecordDict) -> str:
-    """Return what in an update is no finite number, nothing if all is well."""
-    for record in content.metric_records.values():
-        loss = record.get("loss", 0.0)
-        if isinstance(loss, list) or not math.isfinite(loss):
-            return f"its loss is {loss}"
-    for arrays in content.array_records.values():
-        for name, array in arrays.items():
-            if array.dtype.startswith("float") and not np.isfinite(array.numpy()).all():
-                return f"{name} has values that are not finite"
-    return ""
+def _told(reason: str) -> str:
+    """Return what a node says as a terminal may show it."""
+    return printable(reason[:MAX_REASON])

@@ -54,12 +54,16 @@ class Traffic:
 
 
 class WorkerLink:
-    """The stream to one node's worker: kept open, opened anew, each request answered once."""
+    """The stream to one node's worker: kept open, opened anew, each request answered once.
+
+    `owes` is the request that was given up and that the worker, as far as one knows, still works
+    on. What comes back late, twice or for nobody is dropped, and `remark` tells of it.
+    """
 
     def __init__(self, link: Link, job: str) -> None:
         self.link, self.job = link, job
         self.traffic = Traffic()
-        self.error = ""
+        self.error = self.owes = self.remark = ""
         self._up = asyncio.Event()
         self._writer: wire.Writer | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -78,7 +82,11 @@ class WorkerLink:
         return self.is_up
 
     async def request(self, identity: str, parts: tuple[bytes, ...]) -> Message:
-        """Send a request until its reply comes; raises LinkError when the node stays away."""
+        """Send a request until its reply comes.
+
+        Raises LinkError when the node stays away, or what it sends is no frame of ours.
+        """
+        self.remark = ""
         while True:
             if not (self.is_up or await self.wait_up(AWAY_SECONDS)):
                 raise LinkError(f"{self.link.name}: away for {AWAY_SECONDS:.0f} s: {self.error}")
@@ -90,6 +98,9 @@ class WorkerLink:
                 self.traffic.down += wire.write_frame(self._writer, wire.MESSAGE, *parts)
                 await self._writer.drain()
                 return await reply
+            except asyncio.CancelledError:
+                self.owes = identity
+                raise
             except (ConnectionError, OSError) as error:
                 log.info("%s: sending again: %s", self.link.name, error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -111,16 +122,22 @@ class WorkerLink:
         while not self._stopped.is_set():
             try:
                 await self._serve_stream()
-            except (LinkError, asyncssh.Error, OSError, ValueError, TimeoutError) as error:
+            except (LinkError, asyncssh.Error, OSError, TimeoutError) as error:
                 self.error = str(error) or type(error).__name__
+                self._give_up(ConnectionError(self.error))
+            except ValueError as error:  # to ask it again would bring the same
+                self.error = str(error)
+                self._give_up(LinkError(f"{self.link.name}: its answer was dropped: {error}"))
             # A worker that is gone for good must not keep its node busy with logins.
             pause = RETRY_SECONDS if self.is_up else min(2 * pause, MOST_RETRY_SECONDS)
             self._up.clear()
             self._writer = None
-            for waiting in self._waiting.values():
-                if not waiting.done():
-                    waiting.set_exception(ConnectionError(self.error))
             await asyncio.sleep(pause)
+
+    def _give_up(self, error: Exception) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)
 
     async def _serve_stream(self) -> None:
         stream = await self.link.open(f"attach {self.job}")
@@ -129,6 +146,7 @@ class WorkerLink:
             if (kind, body) != (wire.HELLO, wire.GREETING):
                 raise ValueError(f"the worker greets with {body!r}, expected {wire.GREETING!r}")
             self._writer = stream.writer
+            self.owes = ""
             self.traffic.reconnects += 1
             self._up.set()
             while True:
@@ -138,9 +156,14 @@ class WorkerLink:
                     return
                 self.traffic.up += len(body)
                 message = wire.loads(body)
-                waiting = self._waiting.get(message.metadata.reply_to_message_id)
-                if waiting and not waiting.done():  # else it is late: nobody waits for it any more
+                identity = message.metadata.reply_to_message_id
+                waiting = self._waiting.get(identity)
+                if waiting and not waiting.done():
                     waiting.set_result(message)
+                else:
+                    self.remark = "what came was the answer to another message"
+                if identity == self.owes:
+                    self.owes = ""
         except asyncio.IncompleteReadError:
             raise ConnectionError(f"the stream ended: {await stream.complaint()}") from None
         finally:
@@ -215,6 +238,10 @@ class NodeGrid(Grid):
         """Return the nodes whose workers are there, in order."""
         return [node for node, worker in sorted(self.workers.items()) if worker.is_up]
 
+    def busy(self) -> set[int]:
+        """Return the nodes whose workers still work on a message that was given up."""
+        return {node for node, worker in self.workers.items() if worker.owes}
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting; return their ids."""
         return self._loop.run(self._push(list(messages)))
@@ -259,9 +286,11 @@ class NodeGrid(Grid):
 
     def _take(self, identity: str) -> Message:
         sent = self._sent.pop(identity)
-        name = self.workers[sent.message.metadata.dst_node_id].link.name
+        worker = self.workers[sent.message.metadata.dst_node_id]
+        name = worker.link.name
         if sent.reply.cancelled():
-            return wire.no_reply(sent.message, f"{name}: no reply in time")
+            remark = f": {worker.remark}" if worker.remark else ""
+            return wire.no_reply(sent.message, f"{name}: no reply in time{remark}")
         if error := sent.reply.exception():
             return wire.no_reply(sent.message, str(error))
         reply = sent.reply.result()

@@ -116,7 +116,8 @@ def test_a_node_with_too_few_names_is_named_at_the_start(make_grid, names):
         federate(grid, SMALL, names=names)
 
 
-def test_no_node_at_all_is_an_error_not_an_endless_wait(make_grid, names):
+def test_no_node_at_all_is_an_error_not_an_endless_wait(make_grid, names, monkeypatch):
+    monkeypatch.setattr("fedrnn.federation.watch.PATIENCE_SECONDS", 0.2)
     grid = make_grid(*THREE)
     grid.down = {1, 2, 3}
     with pytest.raises(FederationError, match="no node is connected of pi1, pi2, pi3"):

@@ -158,7 +158,10 @@ def test_one_round_without_a_gradient_keeps_the_weights_and_two_are_an_error(rou
 
 
 @pytest.mark.parametrize("bad", [np.zeros(3, np.uint8), pack(np.zeros(3, np.int8)), None])
-def test_a_gradient_that_does_not_fit_names_its_node(rounds, bad):
+def test_a_gradient_that_does_not_fit_is_dropped_and_its_node_named(rounds, bad):
+    dropped = []
+    rounds.strategy._drop = lambda node, why: dropped.append((node, why))
+
     def spoil(message, reply):
         if node_of(message) == 2:
             arrays = reply.content["arrays"]
@@ -169,8 +172,11 @@ def test_a_gradient_that_does_not_fit_names_its_node(rounds, bad):
         return reply
 
     rounds.grid.tamper = spoil
-    with pytest.raises(FederationError, match="the gradient of node 2 cannot be used"):
-        rounds.run()
+    rounds.run()
+    assert [node for node, _ in dropped] == [2]
+    assert dropped[0][1].startswith("its gradient cannot be used: ")
+    rounds.grid.tamper = None
+    assert rounds.run()[2]["config"]["base"] == 0  # it missed the round, like one that was away
 
 
 def test_the_sum_does_not_depend_on_the_order_of_replies(make_grid):
