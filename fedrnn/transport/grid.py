@@ -170,6 +170,18 @@ class WorkerLink:
             stream.writer.close()
 
 
+async def _wait(tasks: list[asyncio.Task[Message]], seconds: float | None) -> None:
+    """Wait for all tasks, but no longer than `seconds` in which this process was awake.
+
+    A controller that was suspended finds the replies where they wait for it.
+    """
+    while seconds is None or seconds > 0:
+        step = None if seconds is None else min(seconds, 1.0)
+        if not (await asyncio.wait(tasks, timeout=step))[1]:
+            return
+        seconds = None if seconds is None or step is None else seconds - step
+
+
 @dataclass
 class Sent:
     """A message under way, when it was sent and when its reply came."""
@@ -276,7 +288,7 @@ class NodeGrid(Grid):
 
     async def _exchange(self, messages: list[Message], timeout: float | None) -> list[str]:
         identities = await self._push(messages)
-        await asyncio.wait([self._sent[i].reply for i in identities], timeout=timeout)
+        await _wait([self._sent[i].reply for i in identities], timeout)
         late = [self._sent[i].reply for i in identities if not self._sent[i].reply.done()]
         for task in late:
             task.cancel(f"no reply in {timeout} s")

@@ -91,3 +91,10 @@ def test_a_node_without_a_worker_is_named(federation, monkeypatch):
     replies = ask(two, nodes=[1, 2])
     assert not replies[0].has_error()
     assert replies[1].has_error() and "pi2: away" in replies[1].error.reason
+
+
+def test_the_time_in_which_the_controller_itself_slept_is_nobodys_delay(federation):
+    """As after SIGSTOP, or a laptop's lid: the reply has long been there."""
+    two = federation(echo_app(delay=0.3), echo_app())
+    threading.Timer(0.1, two.loop.loop.call_soon_threadsafe, (time.sleep, 2.5)).start()
+    assert not any(reply.has_error() for reply in ask(two, timeout=2.0))
