@@ -24,6 +24,7 @@ T = TypeVar("T")
 RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 5.0
 AWAY_SECONDS = 20.0  # a node that is away longer misses the round
 HELLO_SECONDS = 60.0
+BUSY_SECONDS = 60.0  # a worker that is silent longer is asked again, over a new stream
 
 
 class Loop:
@@ -64,6 +65,7 @@ class WorkerLink:
         self.link, self.job = link, job
         self.traffic = Traffic()
         self.error = self.owes = self.remark = ""
+        self._gave_up = 0.0
         self._up = asyncio.Event()
         self._writer: wire.Writer | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -74,6 +76,11 @@ class WorkerLink:
     def is_up(self) -> bool:
         """Tell whether a worker has greeted and is still there."""
         return self._up.is_set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether the worker may still work on a request that was given up."""
+        return bool(self.owes) and time.monotonic() - self._gave_up < BUSY_SECONDS
 
     async def wait_up(self, seconds: float) -> bool:
         """Wait for the worker's greeting."""
@@ -87,6 +94,8 @@ class WorkerLink:
         Raises LinkError when the node stays away, or what it sends is no frame of ours.
         """
         self.remark = ""
+        if self.owes and not self.is_busy and self._writer is not None:
+            self._writer.close()
         while True:
             if not (self.is_up or await self.wait_up(AWAY_SECONDS)):
                 raise LinkError(f"{self.link.name}: away for {AWAY_SECONDS:.0f} s: {self.error}")
@@ -99,7 +108,7 @@ class WorkerLink:
                 await self._writer.drain()
                 return await reply
             except asyncio.CancelledError:
-                self.owes = identity
+                self.owes, self._gave_up = identity, time.monotonic()
                 raise
             except (ConnectionError, OSError) as error:
                 log.info("%s: sending again: %s", self.link.name, error)
@@ -252,7 +261,7 @@ class NodeGrid(Grid):
 
     def busy(self) -> set[int]:
         """Return the nodes whose workers still work on a message that was given up."""
-        return {node for node, worker in self.workers.items() if worker.owes}
+        return {node for node, worker in self.workers.items() if worker.is_busy}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting; return their ids."""

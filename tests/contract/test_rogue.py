@@ -170,3 +170,21 @@ def test_the_reply_of_a_foreign_message_is_not_taken_for_ones_own(beside):
     grid = beside(lambda body, peer: peer.sendall(frame(body)))  # the request itself comes back
     (first, second), _ = ask(grid, timeout=0.5)
     assert not first.has_error() and second.has_error()
+
+
+def test_a_node_that_stays_silent_is_asked_again_over_a_new_stream(beside, monkeypatch):
+    monkeypatch.setattr("fedrnn.transport.grid.BUSY_SECONDS", 0.5)
+    asked = []
+
+    def deaf_at_first(body, peer):
+        asked.append(peer)
+        if peer is not asked[0]:
+            peer.sendall(frame(honest(body)))
+
+    grid = beside(deaf_at_first)
+    (_, second), _ = ask(grid, timeout=0.3)
+    assert second.has_error() and grid.busy() == {2}
+    time.sleep(0.6)
+    assert grid.busy() == set()
+    (_, second), _ = ask(grid)
+    assert not second.has_error() and grid.traffic()["pi2"].reconnects == 1
