@@ -7,7 +7,7 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test test-python test-mixed board cores clean
+.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test test-python test-mixed faults board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -58,7 +58,10 @@ cores: venv ## The locked wheels on the emulated cores of a Pi 3, 4 and 5, a qua
 	@scripts/system.sh cores
 	@python -m board.cores
 
+faults: venv ## What nodes, networks and the controller can do to a run (ten minutes)
+	pytest --verbose --durations=12 tests/faults
+
 clean: lab-down ## lab-down, then remove .venv and caches; runs/ are results and stay
-	rm -rf .venv .cache .ansible .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .cache .ansible .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	@if [ -d runs ]; then echo "runs/ holds your results and stays."; fi

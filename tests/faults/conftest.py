@@ -1,0 +1,48 @@
+"""The lab of this clone, and a run on it that nothing disturbs, to compare with."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))  # what is shared with those tests
+
+from cluster import Lab, ansible_playbook, must
+from faults import Disturbed
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The whole cluster as site.yml leaves it."""
+    must(ansible_playbook("site.yml"))
+    return Lab()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(lab: Lab) -> dict:
+    run = Disturbed()
+    assert run.end() == 0, run.said
+    return run.summary()
+
+
+@pytest.fixture
+def start(lab: Lab) -> Iterator:
+    """Start a run; it has ended when the test has."""
+    runs: list[Disturbed] = []
+
+    def begin(*words: str) -> Disturbed:
+        runs.append(Disturbed(*words))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.process.send_signal(signal.SIGINT)  # where a test has failed, its jobs end as well
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.process.wait(60)
+        run.process.kill()

@@ -1,0 +1,89 @@
+"""A run on the lab to which something happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from cluster import ROOT, Lab
+
+RUNS = ROOT / "runs"
+START_SECONDS = 120
+
+
+class Disturbed:
+    """`said` is what the run has printed, line by line."""
+
+    def __init__(self, *words: str) -> None:
+        before = set(RUNS.glob("2*"))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fedrnn.run", *words],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.folder = RUNS
+        if "--resume" not in words:
+            self.folder = self._new_folder(before)
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        self._lines.extend(iter(self.process.stdout.readline, ""))
+
+    def _new_folder(self, before: set[Path]) -> Path:
+        until = time.monotonic() + START_SECONDS
+        while not (new := set(RUNS.glob("2*")) - before):
+            assert self.process.poll() is None and time.monotonic() < until, self.said
+            time.sleep(0.1)
+        return new.pop()
+
+    @property
+    def said(self) -> str:
+        return "".join(self._lines)
+
+    def rounds(self) -> list[dict]:
+        with contextlib.suppress(OSError):
+            lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+            events = [json.loads(line) for line in lines if line.endswith("\n")]
+            return [event for event in events if event["event"] == "round"]
+        return []
+
+    def until_round(self, number: int, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while len(self.rounds()) < number:
+            assert self.process.poll() is None and time.monotonic() < until, self.said
+            time.sleep(0.05)
+
+    def end(self, seconds: float = 400) -> int:
+        """Wait for the end; return the exit code."""
+        code = self.process.wait(seconds)
+        self._reader.join(5)
+        return code
+
+    def summary(self) -> dict:
+        return json.loads((self.folder / "summary.json").read_text())
+
+    def without(self, node: str) -> list[int]:
+        """The rounds in which a node did not take part."""
+        return [event["round"] for event in self.rounds() if node not in event["nodes"]]
+
+    def longest(self) -> float:
+        """The seconds of the longest round."""
+        return max(event["seconds"] for event in self.rounds())
+
+
+def inside(lab: Lab, node: str, *command: str) -> None:
+    """Run a command in the network of a node, from outside."""
+    pid = lab.podman("inspect", "-f", "{{.State.Pid}}", lab.container(node)).strip()
+    subprocess.run(["nsenter", "-t", pid, "-n", *command], check=True)
+
+
+def root(lab: Lab, node: str, command: str) -> str:
+    """What a command prints that root runs on a node, without SSH: it may be what is broken."""
+    return lab.podman("exec", lab.container(node), "sh", "-c", command)
