@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 
+import asyncssh
 import pytest
 from conftest import echo_app
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -188,3 +189,22 @@ def test_a_node_that_stays_silent_is_asked_again_over_a_new_stream(beside, monke
     assert grid.busy() == set()
     (_, second), _ = ask(grid)
     assert not second.has_error() and grid.traffic()["pi2"].reconnects == 1
+
+
+def test_a_connection_that_ssh_gives_up_is_opened_anew(beside, monkeypatch):
+    """As when a node was cut off, or somebody killed its sshd: asyncssh's errors are its own."""
+    grid = beside(lambda body, peer: peer.sendall(frame(honest(body))))
+    read = wire.read_frame
+    lost = [asyncssh.ConnectionLost("Server not responding to keepalive")]
+
+    async def lose(reader):
+        found = await read(reader)
+        if lost:
+            raise lost.pop()
+        return found
+
+    monkeypatch.setattr(wire, "read_frame", lose)
+    ask(grid)  # what was being read already comes to its end
+    (first, second), seconds = ask(grid)
+    assert not first.has_error() and not second.has_error() and seconds < 3
+    assert sum(t.reconnects for t in grid.traffic().values()) == 1
