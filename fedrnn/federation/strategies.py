@@ -155,6 +155,7 @@ class GradientStrategy(Strategy):
         total = np.zeros(sum(self._sizes), dtype=np.float32)
         examples = 0
         loss = 0.0
+        unusable = ""
         for reply in sorted(replies, key=lambda message: message.metadata.src_node_id):
             if reply.has_error() or reply.content.metric_records["metrics"].get("stale"):
                 continue
@@ -163,7 +164,8 @@ class GradientStrategy(Strategy):
             try:
                 gradient = self._decode(reply)
             except Exception as error:  # whatever a node has thought of, the others go on
-                self._drop(reply.metadata.src_node_id, f"its gradient cannot be used: {error}")
+                unusable = f"its gradient cannot be used: {error}"
+                self._drop(reply.metadata.src_node_id, unusable)
                 continue
             total += np.float32(count) * gradient
             loss += count * float(cast(float, metrics["loss"]))
@@ -177,6 +179,7 @@ class GradientStrategy(Strategy):
             if self._silent_rounds > 1:
                 raise FederationError(
                     f"no gradient arrived in rounds {server_round - 1} and {server_round}"
+                    + (f"; the last answer was dropped: {unusable}" if unusable else "")
                 )
             return to_arrays(self._weights, self._shapes), None
         self._silent_rounds = 0

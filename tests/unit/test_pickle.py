@@ -102,5 +102,5 @@ def test_as_the_array_of_a_gradient(trap, make_grid):
         return reply
 
     grid.tamper = tamper
-    with pytest.raises(FederationError, match="gradient of node 1 cannot be used"):
+    with pytest.raises(FederationError, match="its gradient cannot be used"):
         federate(grid, RunConfig(rounds=2, hidden=8, embedding=4, batch=32))
