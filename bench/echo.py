@@ -16,7 +16,8 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from bench.lab import ansible, connect
 from fedrnn.cluster import ssh_links
-from fedrnn.datasite.researcher import NodeClient, training_code
+from fedrnn.datasite.job_code import training_code
+from fedrnn.datasite.researcher import NodeClient
 from fedrnn.federation.codec import pack, quantise
 from fedrnn.inventory import Inventory
 from fedrnn.learning.checkpoint import ModelConfig

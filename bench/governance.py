@@ -34,8 +34,9 @@ from bench.lab import ansible, connect
 from bench.stock_syft import StockSyft
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.answers import unpack
+from fedrnn.datasite.job_code import training_code
 from fedrnn.datasite.layout import FINAL
-from fedrnn.datasite.researcher import NodeClient, training_code
+from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.embedded import write_shares
 from fedrnn.transport.grid import Loop

@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from fedrnn.datasite.answers import AnswerError
+from fedrnn.datasite.job_code import training_code, training_manifest
 from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.policy import fingerprint
-from fedrnn.datasite.researcher import NodeClient, training_code, training_manifest
+from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import Inventory, Node
 from fedrnn.member import Member, ask_owner, ended, held, late
 from fedrnn.transport.grid import Loop, NodeGrid

@@ -15,13 +15,15 @@ import argparse
 import os
 import re
 import sys
-
-from syft_job import JobInfo
+from typing import TYPE_CHECKING
 
 from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.layout import Site, job_key, printable
 from fedrnn.datasite.policy import FINGERPRINT, PolicyError, allow_list, fingerprint, manifest
 from fedrnn.datasite.review import baseline, shown
+
+if TYPE_CHECKING:
+    from syft_job import JobInfo
 
 PREFIX = re.compile(r"[0-9a-f]{8,64}\Z")
 SHOWN_LOG = 20  # lines of what a job printed

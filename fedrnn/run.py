@@ -16,7 +16,7 @@ from fedrnn.arguments import parse
 from fedrnn.cluster import Cluster, ClusterError, ssh_links
 from fedrnn.compare import OWN_DATA, Names, compare, pool
 from fedrnn.config import DEFAULT_ROUNDS, RunConfig, parse_settings
-from fedrnn.datasite.researcher import allow_list
+from fedrnn.datasite.job_code import allow_list
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.server_app import federate
 from fedrnn.federation.state import RunState

@@ -17,9 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from syft_datasets.dataset_manager import SyftDatasetManager
-
-from fedrnn.datasite.datasite import Datasite, quiet
 from fedrnn.datasite.layout import DATASET, DESCRIPTION, Site, dataset_folder
 from fedrnn.datasite.publish import place
 
@@ -69,11 +66,18 @@ def mock_rows(label: str) -> list[str]:
 def create(site: Site, source: Path) -> bool:
     """Make or renew the data set from `source`; return whether anything changed."""
     counts = count_rows(source)
-    datasite = Datasite(site)
-    description, digest = site.syftbox / DESCRIPTION, _digest(source, datasite.researchers)
+    description = site.syftbox / DESCRIPTION
+    digest = _digest(source, site.config()["researchers"])
     stamp = site.syftbox / f".{DATASET}.sha256"  # the owner's alone: it would confirm a guess
     if stamp.is_file() and stamp.read_text() == digest:
         return False
+
+    # Not before it is needed: their import costs a Pi seconds at every `site.yml`.
+    from syft_datasets.dataset_manager import SyftDatasetManager
+
+    from fedrnn.datasite.datasite import Datasite, quiet
+
+    datasite = Datasite(site)
     with datasite.alone(), quiet():
         stamp.unlink(missing_ok=True)  # until all is done: the power may go in between
         manager = SyftDatasetManager(site.syftbox, datasite.owner)

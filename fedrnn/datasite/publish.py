@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from syft_job import JobInfo
+from typing import TYPE_CHECKING, Any
 
 from fedrnn.datasite.layout import Site, split_key
 from fedrnn.datasite.policy import MAX_REASON
+
+if TYPE_CHECKING:
+    from syft_job import JobInfo
 
 MAX_REFUSALS = 100  # of a sender, told until newer ones take their place
 

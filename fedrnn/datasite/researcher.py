@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import shutil
-import sys
 import tarfile
-import tempfile
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,33 +14,8 @@ from syft_datasets.dataset_manager import SyftDatasetManager
 from syft_job import JobClient, JobInfo, SyftJobConfig
 
 from fedrnn.datasite.answers import description, state, unpack
+from fedrnn.datasite.job_code import RUN
 from fedrnn.datasite.layout import MAX_BYTES
-from fedrnn.datasite.policy import fingerprint, manifest
-
-SOURCE = Path(__file__).parents[1]  # the package `fedrnn` of this checkout
-TRAINING_FILES = (
-    "__init__.py",
-    "learning/__init__.py",
-    "learning/text.py",
-    "learning/model.py",
-    "learning/data.py",
-    "learning/training.py",
-    "learning/evaluation.py",
-    "federation/__init__.py",
-    "federation/client_app.py",
-    "federation/codec.py",
-    "transport/__init__.py",
-    "transport/wire.py",
-    "transport/worker.py",
-)
-MAIN = """\"\"\"Train on this node's data until the researcher ends the run.\"\"\"
-
-from fedrnn.transport.worker import main
-
-raise SystemExit(main())
-"""
-# The node's own environment holds the packages; PySyft's stock script would fetch them anew.
-RUN = "#!/bin/bash\nset -euo pipefail\ncd code\nexec python {entrypoint}\n"
 
 
 class Gate(Protocol):
@@ -52,16 +23,6 @@ class Gate(Protocol):
 
     async def call(self, command: str, data: bytes = b"") -> bytes:
         """Run one verb to its end and return its output."""
-
-
-def training_code(folder: Path) -> Path:
-    """Write the code of the training job, as it lies in this checkout, into a new folder."""
-    for name in TRAINING_FILES:
-        target = folder / "fedrnn" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(SOURCE / name, target)
-    (folder / "main.py").write_text(MAIN)
-    return folder
 
 
 class NodeClient:
@@ -144,37 +105,8 @@ def pack(job: Path) -> bytes:
     return stream.getvalue()
 
 
-def training_manifest() -> dict[str, str]:
-    """Return path and SHA-256 of every file of the training job of this checkout."""
-    with tempfile.TemporaryDirectory() as folder:
-        return code_manifest(training_code(Path(folder)), "main.py")
-
-
-def code_manifest(code: Path, entrypoint: str) -> dict[str, str]:
-    """Return the manifest that a job of this code has on a node."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder)
-        shutil.copytree(code, job / "code")
-        (job / "run.sh").write_text(RUN.format(entrypoint=entrypoint))
-        return manifest(job)
-
-
-def allow_list(names: Iterable[str]) -> dict[str, Any]:
-    """Return the operator's allow-list for `training` and for folders with a `main.py`."""
-    approved = {}
-    for name in names:
-        files = training_manifest() if name == "training" else code_manifest(Path(name), "main.py")
-        approved[fingerprint(files)] = {"name": name, "files": files}
-    return approved
-
-
 @contextlib.contextmanager
 def _quiet() -> Any:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PySyft advises to install from the internet
         yield
-
-
-if __name__ == "__main__":
-    # `python -m fedrnn.datasite.researcher training FOLDER …`: the allow-list, for the role.
-    print(json.dumps(allow_list(sys.argv[1:]), indent=1))

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib
 import itertools
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -152,11 +153,21 @@ def write_names(folder: Path, labels: Mapping[str, Iterable[str]]) -> None:
         (folder / f"{label}.txt").write_bytes(text.encode())
 
 
+def pack(folder: Path) -> None:
+    """Write the ``*.txt`` of a share to ``<folder>.tar``, the same bytes whenever and by whom."""
+    with tarfile.open(f"{folder}.tar", "w") as tar:
+        for path in sorted(folder.glob("*.txt")):
+            entry = tarfile.TarInfo(path.name)
+            entry.size, entry.mode = path.stat().st_size, 0o644
+            with path.open("rb") as content:
+                tar.addfile(entry, content)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Write the shares from the command line."""
+    """Write the shares from the command line, each as a folder and as one file to be sent."""
     parser = argparse.ArgumentParser(
         prog="python -m fedrnn.learning.embedded",
-        description="Share the embedded names out over nodes: DIR/1/<Label>.txt, DIR/2/...",
+        description="Share the embedded names out over nodes: DIR/1/<Label>.txt and DIR/1.tar, ...",
     )
     parser.add_argument("--split", default="language", help="language, iid or dirichlet:A")
     parser.add_argument("--nodes", type=int, default=3, help="number of nodes (default 3)")
@@ -164,7 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shares")
     given = parser.parse_args(arguments)
     try:
-        write_shares(given.out, given.split, given.nodes, given.seed)
+        for folder in write_shares(given.out, given.split, given.nodes, given.seed):
+            pack(folder)
     except ValueError as error:
         parser.error(str(error))
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fedrnn.datasite.researcher import TRAINING_FILES, training_code
+from fedrnn.datasite.job_code import TRAINING_FILES, training_code
 
 SCRIPT = """
 import sys

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrnn.datasite.researcher import training_code
+from fedrnn.datasite.job_code import training_code
 
 ROOT = Path(__file__).parents[2]
 TELL = "from flwr.supercore import telemetry as t; print(t.FLWR_TELEMETRY_ENABLED)"

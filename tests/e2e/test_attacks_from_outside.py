@@ -16,7 +16,7 @@ import pytest
 from cluster import RESEARCHER, Lab, ansible_playbook, must
 from login import KEY, NODE, OWNER, Journal, Login, unique
 
-from fedrnn.datasite.researcher import RUN, training_code
+from fedrnn.datasite.job_code import RUN, training_code
 from tests.tars import HOSTILE
 from tests.tars import job as tar
 

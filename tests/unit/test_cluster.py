@@ -13,8 +13,8 @@ import pytest
 from fedrnn.cluster import Cluster, ClusterError
 from fedrnn.datasite.dataset import SCHEMA
 from fedrnn.datasite.datasite import Datasite
+from fedrnn.datasite.job_code import allow_list
 from fedrnn.datasite.layout import DESCRIPTION, Site
-from fedrnn.datasite.researcher import allow_list
 from fedrnn.local import local_site
 from fedrnn.transport.link import LocalLink
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -64,17 +65,17 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def file_is_right(path: Path, recorded: str, size: str, stamped: float) -> bool:
+def file_is_right(path: str, recorded: str, size: str, stamped: float) -> bool:
     """Compare a file with its line in RECORD (PEP 376: urlsafe base64 of SHA-256, no padding)."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - twice as fast, and there are 20,000
     except OSError:
         return False
     if size and found.st_size != int(size):
         return False
     if found.st_ctime <= stamped:
         return True
-    digest = hashlib.sha256(path.read_bytes()).digest()
+    digest = hashlib.sha256(Path(path).read_bytes()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == recorded.partition("=")[2]
 
 
@@ -83,9 +84,10 @@ def altered(info: Path, stamped: float) -> str:
     record = info / "RECORD"
     if not record.is_file():
         return "RECORD"
+    site = f"{info.parent}{os.sep}"
     with record.open(newline="") as lines:
         for name, recorded, size in csv.reader(lines):
-            if recorded and not file_is_right(info.parent / name, recorded, size, stamped):
+            if recorded and not file_is_right(site + name, recorded, size, stamped):
                 return name
     return ""
 
