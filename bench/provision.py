@@ -11,6 +11,7 @@ six:       the same on six bare nodes, as a multiple of `bare`
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -59,6 +60,7 @@ def seconds(folder: Path, *command: str) -> float:
 def bare(folder: Path) -> float:
     """Give the seconds of site.yml on nodes that run and have nothing."""
     seconds(folder, "ansible-playbook", "playbooks/lab_up.yml")
+    os.sync()  # a gigabyte a node: what was measured before is not to be written meanwhile
     return seconds(folder, "ansible-playbook", "site.yml")
 
 

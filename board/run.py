@@ -29,6 +29,11 @@ from board.site import ACCOUNT, NAME, VIRTUAL, Site
 
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
+# What somebody may have done to his Pi before: role swap is to end with one swap of one size.
+OLD_SWAP = """sudo sh -euc '
+fallocate -l 64M /old-swap; chmod 600 /old-swap
+/usr/sbin/mkswap /old-swap; /usr/sbin/swapon /old-swap
+echo "/old-swap none swap sw 0 0" >> /etc/fstab'"""
 
 
 @dataclass
@@ -142,9 +147,13 @@ class Run:
     def provision_and_train(self, board: Board) -> None:
         """The whole cluster: this board and two virtual nodes, then training on all three."""
         self.refuse_a_bad_torch()
+        self.ask(OLD_SWAP)
         with self.report.phase("provision"):
             self.playbook("provision", "site.yml")
-        self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
+        swap = self.ask("/usr/sbin/swapon --show --noheadings").strip()
+        self.report.figure("swap", swap)
+        if "old-swap" in swap or len(swap.splitlines()) != 1:
+            raise BoardError(f"one mechanism was to make swap, and the kernel has\n{swap}")
         python = "/opt/fedrnn/venv/bin/python"
         with self.report.phase("import of torch"):
             self.ask(f"{python} -c 'import torch'")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
-from cluster import Lab, ansible_playbook, flat, must
+from cluster import ROOT, Lab, ansible_playbook, flat, must
 
 CLUSTER = "playbooks/cluster.yml"
 HARDENING = "/etc/ssh/sshd_config.d/05-fedrnn-hardening.conf"
@@ -42,6 +43,38 @@ def test_settings_that_sshd_cannot_read_are_taken_back(unhardened: Lab) -> None:
     assert run.rc != 0
     assert "sshd refuses the settings" in flat(run.text) and "Nonsense" in run.text
     assert unhardened.ssh("pi3", f"ls {HARDENING}").returncode != 0
+
+
+NOBODY = "/etc/ssh/sshd_config.d/90-nobody.conf"  # not in force until somebody reloads
+
+
+def test_settings_under_which_nobody_comes_in_are_taken_back(unhardened: Lab) -> None:
+    def inside(command: str) -> str:
+        command = f"{command}; true"
+        return unhardened.podman("exec", unhardened.container("pi3"), "sh", "-c", command)
+
+    time.sleep(2)  # sshd may still be reading its settings anew
+    inside(f"echo 'AllowUsers nobody' > {NOBODY}")
+    try:
+        run = ansible_playbook(CLUSTER, "--limit", "pi3", "--tags", "os")
+        left = inside(f"ls {HARDENING}")
+    finally:
+        inside(f"rm {NOBODY}; systemctl reload ssh")
+    assert run.rc != 0
+    assert "did not let pi in with SSH's new settings, so they were taken back" in flat(run.text)
+    assert not left
+
+
+def test_a_node_that_hears_nothing_more_takes_them_back_by_itself(unhardened: Lab) -> None:
+    script = (ROOT / "roles/os/files/in_force.sh").read_text()
+    pi3 = unhardened.container("pi3")
+    unhardened.podman("exec", pi3, "cp", "/dev/null", HARDENING)
+    in_a_second = ("env", "UNDO_SECONDS=1", "sh", "-c", script, "sh", HARDENING)
+    unhardened.podman("exec", pi3, *in_a_second)
+    until = time.monotonic() + 30
+    while unhardened.ssh("pi3", f"ls {HARDENING}").returncode != 2:  # of ls, not of ssh
+        assert time.monotonic() < until
+        time.sleep(0.5)
 
 
 @pytest.mark.parametrize(
