@@ -28,9 +28,10 @@ def row(
     *,
     times: bool = False,
     spread: float | None = None,
+    rival_spread: float | None = None,
     of: str | None = None,
 ) -> Row:
-    """Return one figure: ``of`` says what the rival is, ``spread`` is a standard error.
+    """Return one figure: ``of`` says what the rival is, ``spread`` and ``rival_spread`` are standard errors.
 
     The ratio is that of ours to the rival's, with ``times`` how many times ours is faster; a
     difference in points has none, nor has a figure without a rival.
@@ -47,6 +48,7 @@ def row(
         "floor": floor,
         "aim": aim,
         **({} if spread is None else {"spread": round(spread, 2)}),
+        **({} if rival_spread is None else {"rival spread": round(rival_spread, 2)}),
         **({} if of is None else {"rival is": of}),
     }
 

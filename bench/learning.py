@@ -45,9 +45,11 @@ WAYS = {
 }
 FEDAVG_GRID: list[Settings] = [
     {"local_lr": rate, "dropout": dropout}
-    for rate, dropout in itertools.product((0.05, 0.1, 0.2), (0.3, 0.5))
+    for rate, dropout in itertools.product((0.025, 0.05, 0.1, 0.2), (0.1, 0.3, 0.5))
 ]
-FEDPROX_GRID: list[Settings] = [{"options": {"proximal_mu": mu}} for mu in (0.001, 0.01, 0.1)]
+FEDPROX_GRID: list[Settings] = [
+    {"options": {"proximal_mu": mu}} for mu in (0.0001, 0.001, 0.01, 0.1)
+]
 GRID_ROUNDS, RIVAL_ROUNDS = 30, 40
 
 
@@ -161,7 +163,10 @@ def main() -> None:
         for figure in ("accuracy", "macro_recall"):
             mine, other = ([getattr(r, figure) for r in results] for results in (two, theirs))
             label = f"two nodes {figure.replace('_', '-')} beside {name}"
-            rows.append(row(label, "%", mean(mine), mean(other), spread=spread(mine), of=of))
+            rows.append(
+                row(label, "%", mean(mine), mean(other), spread=spread(mine),
+                    rival_spread=spread(other), of=of)
+            )  # fmt: skip
     down_and_up, theirs_too = (
         mean(result.curve[-1].megabytes for result in results) for results in (two, fedavg)
     )
