@@ -31,7 +31,7 @@ def row(
     rival_spread: float | None = None,
     of: str | None = None,
 ) -> Row:
-    """Return one figure: ``of`` says what the rival is, ``spread`` and ``rival_spread`` are standard errors.
+    """Return one figure: ``of`` says what the rival is, the spreads are standard errors.
 
     The ratio is that of ours to the rival's, with ``times`` how many times ours is faster; a
     difference in points has none, nor has a figure without a rival.
