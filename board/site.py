@@ -87,15 +87,19 @@ class Site:
             )
         return text
 
-    def ssh(self, port: int, command: str, seconds: float = 300) -> str:
-        """Run a shell command on the board. Raises BoardError."""
+    def login(self, port: int) -> list[str]:
+        """Return the command that logs in to the board, to be followed by one for its shell."""
         options = [
             *("-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=none"),
             f'-oUserKnownHostsFile="{self.inventory}/known_hosts"',
             *("-oIdentitiesOnly=yes", "-oConnectTimeout=60", f"-i{self.key}", f"-p{port}"),
         ]
+        return ["ssh", *options, f"{ACCOUNT}@127.0.0.1"]
+
+    def ssh(self, port: int, command: str, seconds: float = 300) -> str:
+        """Run a shell command on the board. Raises BoardError."""
         done = subprocess.run(
-            ["ssh", *options, f"{ACCOUNT}@127.0.0.1", command],
+            [*self.login(port), command],
             capture_output=True,
             text=True,
             timeout=seconds,

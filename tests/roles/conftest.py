@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import testinfra
+import yaml
 from testinfra.host import Host
 
 ROOT = Path(__file__).parents[2]
@@ -81,10 +82,18 @@ def cluster(request: pytest.FixtureRequest) -> dict[str, dict]:
     return read_inventory(inventory_of(request.config))
 
 
+def defaults() -> dict:
+    """The roles' own values of their variables, where they are no templates."""
+    values: dict = {}
+    for file in sorted(ROOT.glob("roles/*/defaults/main.yml")):
+        values |= yaml.safe_load(file.read_text()) or {}
+    return {name: value for name, value in values.items() if "{{" not in str(value)}
+
+
 @pytest.fixture(scope="session")
 def variables(node: str, cluster: dict[str, dict]) -> dict:
-    """The inventory's variables of this node."""
-    return cluster[node]
+    """The variables of this node: the inventory's, and the roles' defaults behind them."""
+    return defaults() | cluster[node]
 
 
 @pytest.fixture(scope="session")
