@@ -175,7 +175,7 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
         if (self.site.syftbox / DESCRIPTION).is_file() and not any(data.glob("*.txt")):
             raise ValueError(
                 f"the data set {DATASET!r} has vanished from this node: its operator can bring it "
-                "back with ansible-playbook site.yml --tags dataset"
+                "back with ansible-playbook -i INVENTORY site.yml --tags dataset"
             )
 
     def _set_status(self, ref: JobRef, status: JobStatus) -> None:
