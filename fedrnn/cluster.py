@@ -62,7 +62,7 @@ class Cluster:
         self.loop = Loop()
         self.job = f"{TRAINING}{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
         self.sha256 = fingerprint(training_manifest())
-        self.grid = NodeGrid(self.loop, self.job)
+        self.grid = NodeGrid(self.loop, self.job, say=say)
         self.members = [
             Member(number, name, owner, link, NodeClient(link, researcher, owner, box), self.job)
             for number, (name, (link, owner)) in enumerate(links.items(), start=1)

@@ -17,6 +17,7 @@ from fedrnn.transport.link import Link, LinkError
 
 log = logging.getLogger("fedrnn.attachment")
 Find = Callable[[], Awaitable[str]]
+Say = Callable[[str], None]
 
 RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 2.0
 AWAY_SECONDS = 20.0  # a node that is away longer misses the round
@@ -38,7 +39,7 @@ class Traffic:
 
 
 class Attachment:
-    """The stream to one node's worker.
+    """The stream to one node's worker; `say` is told when it breaks and when it is there again.
 
     Where the node refuses it, `find` is asked for the job to attach to from now on; it raises
     LinkError while there is none, and JobEndedError when there will be none. `owes` is the request
@@ -46,11 +47,11 @@ class Attachment:
     late, twice or for nobody is dropped, and `remark` tells of it.
     """
 
-    def __init__(self, link: Link, job: str, find: Find | None = None) -> None:
-        self.link, self.job, self._find = link, job, find
+    def __init__(self, link: Link, job: str, say: Say, find: Find | None = None) -> None:
+        self.link, self.job, self._say, self._find = link, job, say, find
         self.traffic = Traffic()
         self.error = self.owes = self.remark = ""
-        self._gave_up = 0.0
+        self._gave_up = self._lost = 0.0
         self._up = asyncio.Event()
         self._writer: wire.Writer | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -125,6 +126,7 @@ class Attachment:
                 await self._serve_stream()
             except JobEndedError as error:
                 self.error = str(error)
+                self._say(self.error)
                 self._give_up(error)
                 return
             except (LinkError, asyncssh.Error, OSError, TimeoutError) as error:
@@ -133,6 +135,9 @@ class Attachment:
             except ValueError as error:  # to ask it again would bring the same
                 self.error = str(error)
                 self._give_up(LinkError(f"{self.link.name}: its answer was dropped: {error}"))
+            if self.is_up and not self._stopped.is_set():
+                self._lost = time.monotonic()
+                self._say(f"{self.link.name}: its worker is out of reach: {self.error}")
             # A worker that does not come must not keep its node busy with logins.
             refused = not self.is_up
             pause = min(2 * pause, MOST_RETRY_SECONDS) if refused else RETRY_SECONDS
@@ -155,6 +160,9 @@ class Attachment:
             self.owes = ""
             self.traffic.reconnects += 1
             self._up.set()
+            if self.traffic.reconnects:
+                after = time.monotonic() - self._lost
+                self._say(f"{self.link.name}: its worker is there again, after {after:.1f} s")
             while True:
                 kind, body = await wire.read_frame(stream.reader)
                 if kind == wire.STOP:

@@ -13,7 +13,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedrnn.transport import wire
-from fedrnn.transport.attachment import Attachment, Find, Traffic
+from fedrnn.transport.attachment import Attachment, Find, Say, Traffic
 from fedrnn.transport.link import Link
 
 T = TypeVar("T")
@@ -62,10 +62,12 @@ class NodeGrid(Grid):
     """Flower's Grid over workers; node ids are those given to `attach`.
 
     A node that does not answer in time, or fails, gets an error reply that names it and says how.
+    `say` is told, in a line each, of nodes that are lost and found.
     """
 
-    def __init__(self, loop: Loop, job: str, run_id: int = 1) -> None:
-        self._loop, self._job, self._run = loop, job, wire.new_run(run_id)
+    def __init__(self, loop: Loop, job: str, run_id: int = 1, say: Say = lambda text: None) -> None:
+        self._loop, self._job, self._say = loop, job, say
+        self._run = wire.new_run(run_id)
         wire.identify(run_id, node_id=1)
         self._sent: dict[str, Sent] = {}
         self.workers: dict[int, Attachment] = {}
@@ -74,7 +76,7 @@ class NodeGrid(Grid):
         """Open the stream to a node's worker and keep it open from now on; see `Attachment`."""
 
         async def build() -> Attachment:
-            return Attachment(link, job or self._job, find)
+            return Attachment(link, job or self._job, self._say, find)
 
         self.workers[node_id] = self._loop.run(build())
 

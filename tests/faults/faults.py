@@ -14,15 +14,21 @@ from cluster import ROOT, Lab
 
 RUNS = ROOT / "runs"
 START_SECONDS = 120
+SMALL = ("--hidden", "24")
+NEAR = 0.01  # one point of accuracy
+WORKER = "$(pgrep -G fedrnn-wire | head -n 1)"  # in a command of root's, on a node
 
 
 class Disturbed:
-    """`said` is what the run has printed, line by line."""
+    """`said` is what the run has printed, line by line.
+
+    A small network: what happens to a run is not a matter of its size.
+    """
 
     def __init__(self, *words: str) -> None:
         before = set(RUNS.glob("2*"))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fedrnn.run", *words],
+            [sys.executable, "-m", "fedrnn.run", *words, *(() if "--resume" in words else SMALL)],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self._lines: list[str] = []
@@ -66,8 +72,23 @@ class Disturbed:
         self._reader.join(5)
         return code
 
+    def until_said(self, text: str, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while text not in self.said:
+            assert self.process.poll() is None and time.monotonic() < until, self.said
+            time.sleep(0.05)
+
+    def accuracy(self, *nodes: str) -> float:
+        """The accuracy on the test names of some nodes: where others are lost, theirs are, too."""
+        tests = [self.summary()["nodes"][node]["test"] for node in nodes]
+        right = sum(test["accuracy"] * test["examples"] for test in tests)
+        return right / sum(test["examples"] for test in tests)
+
     def summary(self) -> dict:
         return json.loads((self.folder / "summary.json").read_text())
+
+    def job(self) -> str:
+        return json.loads((self.folder / "manifest.json").read_text())["job"]
 
     def without(self, node: str) -> list[int]:
         """The rounds in which a node did not take part."""
