@@ -61,8 +61,8 @@ def main(grid, context):
     content = payload()
     for _ in range({ROUNDS}):
         started = time.perf_counter()
-        nodes = grid.get_node_ids()
-        replies = list(grid.send_and_receive(Message(content, n, "train") for n in nodes))
+        messages = [Message(content, node, "train") for node in grid.get_node_ids()]
+        replies = list(grid.send_and_receive(messages))
         assert len(replies) == {NODES} and not any(reply.has_error() for reply in replies)
         with open(os.environ["BENCH_ROUNDS"], "a") as file:
             print(time.perf_counter() - started, file=file)
@@ -106,7 +106,8 @@ def round_seconds() -> float:
         )
         until = time.monotonic() + RUN_SECONDS
         while not rounds.exists() or len(rounds.read_text().splitlines()) < ROUNDS:
-            if asked.returncode or time.monotonic() > until:
+            failed = "Malformed" in log.read_text() or "Traceback" in log.read_text()
+            if asked.returncode or failed or time.monotonic() > until:
                 sys.exit(f"Flower did no round:\n{asked.stdout}{asked.stderr}{log.read_text()}")
             time.sleep(1)
         return statistics.median(map(float, rounds.read_text().splitlines()))

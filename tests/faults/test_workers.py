@@ -15,7 +15,7 @@ echo 1000 > /proc/$worker/oom_score_adj
 python3 - $worker <<'END'
 import os, sys, time
 taken = []
-while os.path.exists(f"/proc/{{sys.argv[1]}}/exe") and len(taken) < 100:
+while os.path.isdir(f"/proc/{{sys.argv[1]}}") and len(taken) < 100:
     taken.append(b"x" * (20 << 20))
     time.sleep(0.02)
 END
