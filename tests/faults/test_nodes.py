@@ -103,7 +103,7 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
     assert "pi3: its worker is out of reach: " in run.said
     assert "pi3: its job is lost, and was sent anew as train-" in run.said
     assert "the power of this node went" in run.said
-    assert run.longest() < 10 and run.summary()["rounds"] == 300
+    assert run.longest() < 10 and run.summary()["rounds"] == 200
     assert set(run.summary()["jobs"].values()) == {"done"}
     assert abs(run.summary()["accuracy"] - undisturbed.summary()["accuracy"]) < NEAR
 
@@ -119,7 +119,7 @@ def test_a_run_goes_on_with_the_one_node_that_is_left(start, power, link, undist
     assert run.end() == 0, run.said
     assert "pi3: its worker is out of reach: " in run.said
     assert "pi2 is left out from round" in run.said
-    assert run.summary()["rounds"] == 300 and run.longest() < 60
+    assert run.summary()["rounds"] == 200 and run.longest() < 60
     jobs = run.summary()["jobs"]
     assert jobs["pi1"] == "done"
     assert jobs["pi2"].startswith("unknown") and jobs["pi3"].startswith("unknown")
