@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cluster import ROOT, Lab
@@ -113,3 +114,17 @@ def inside(lab: Lab, node: str, *command: str) -> None:
 def root(lab: Lab, node: str, command: str) -> str:
     """What a command prints that root runs on a node, without SSH: it may be what is broken."""
     return lab.podman("exec", lab.container(node), "sh", "-c", command)
+
+
+@contextlib.contextmanager
+def rounds_of_a_second(lab: Lab, node: str) -> Iterator[None]:
+    """Brake a node's worker, as boards are slower: what takes seconds costs few rounds."""
+    turn = f"kill -STOP {WORKER}; sleep 0.8; kill -CONT {WORKER}; sleep 0.1"
+    brake = f"rm -f /tmp/enough; until [ -e /tmp/enough ]; do {turn}; done"
+    braked = threading.Thread(target=root, args=(lab, node, brake))
+    braked.start()
+    try:
+        yield
+    finally:
+        root(lab, node, "touch /tmp/enough")
+        braked.join()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import NEAR, WORKER, root
+from faults import NEAR, WORKER, root, rounds_of_a_second
 
 
 def test_a_node_ten_times_slower_is_left_out_by_the_deadline_and_taken_back(
@@ -89,16 +89,18 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
     cut, give = power
     run = start("--set", "timeout=3")
     run.until_round(20)
-    cut("pi3")
-    run.until_said("pi3 is left out from round")
-    run.until_round(len(run.rounds()) + 3)
-    give("pi3")
-    while lab.ssh("pi3", "true").returncode:
-        time.sleep(0.1)
-    back = time.monotonic()
-    run.until_said("pi3 is back in round", 30)
-    print(f"takes part {time.monotonic() - back:.1f} s after its SSH")
-    assert time.monotonic() - back < 15, "on this machine its worker alone takes three to start"
+    with rounds_of_a_second(lab, "pi1"):
+        cut("pi3")
+        run.until_said("pi3 is left out from round")
+        run.until_round(len(run.rounds()) + 3)
+        give("pi3")
+        while lab.ssh("pi3", "true").returncode:
+            time.sleep(0.1)
+        back = time.monotonic()
+        run.until_said("pi3: its job is lost, and was sent anew", 15)
+        sent = time.monotonic() - back
+        run.until_said("pi3 is back in round", 60)  # its worker imports torch before
+        print(f"sent anew {sent:.1f} s, takes part {time.monotonic() - back:.1f} s after its SSH")
     assert run.end() == 0, run.said
     assert "pi3: its worker is out of reach: " in run.said
     assert "pi3: its job is lost, and was sent anew as train-" in run.said
