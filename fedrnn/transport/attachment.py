@@ -132,12 +132,12 @@ class Attachment:
             except (LinkError, asyncssh.Error, OSError, TimeoutError) as error:
                 self.error = str(error) or type(error).__name__
                 self._give_up(ConnectionError(self.error))
+                if self.is_up and not self._stopped.is_set():
+                    self._lost = time.monotonic()
+                    self._say(f"{self.link.name}: its worker is out of reach: {self.error}")
             except ValueError as error:  # to ask it again would bring the same
                 self.error = str(error)
                 self._give_up(LinkError(f"{self.link.name}: its answer was dropped: {error}"))
-            if self.is_up and not self._stopped.is_set():
-                self._lost = time.monotonic()
-                self._say(f"{self.link.name}: its worker is out of reach: {self.error}")
             # A worker that does not come must not keep its node busy with logins.
             refused = not self.is_up
             pause = min(2 * pause, MOST_RETRY_SECONDS) if refused else RETRY_SECONDS
@@ -160,8 +160,8 @@ class Attachment:
             self.owes = ""
             self.traffic.reconnects += 1
             self._up.set()
-            if self.traffic.reconnects:
-                after = time.monotonic() - self._lost
+            if self._lost:
+                after, self._lost = time.monotonic() - self._lost, 0.0
                 self._say(f"{self.link.name}: its worker is there again, after {after:.1f} s")
             while True:
                 kind, body = await wire.read_frame(stream.reader)
