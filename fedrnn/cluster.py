@@ -27,7 +27,7 @@ T = TypeVar("T")
 TRAINING = "train-"  # what the names of training jobs begin with; the rest is their age
 POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
-END_SECONDS = 20.0
+END_SECONDS = 60.0  # a busy Pi takes as long to record it; no longer is waited than that takes
 AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 
