@@ -15,7 +15,7 @@ from pathlib import Path
 from cluster import ROOT, Lab
 
 RUNS = ROOT / "runs"
-START_SECONDS = 120
+START_SECONDS = 300
 SMALL = ("--rounds", "200", "--hidden", "24", "--set", "batch=512")
 NEAR = 0.01  # one point of accuracy
 WORKER = "$(pgrep -G fedrnn-wire | head -n 1)"  # in a command of root's, on a node

@@ -87,7 +87,7 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
 ):
     """Its job went with the power: the same code is sent anew, under its owner's rules."""
     cut, give = power
-    run = start("--set", "timeout=3")
+    run = start("--set", "timeout=10")
     run.until_round(20)
     with rounds_of_a_second(lab, "pi1"):
         cut("pi3")
@@ -97,15 +97,15 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
         while lab.ssh("pi3", "true").returncode:
             time.sleep(0.1)
         back = time.monotonic()
-        run.until_said("pi3: its job is lost, and was sent anew", 15)
+        run.until_said("pi3: its job is lost, and was sent anew", 60)
         sent = time.monotonic() - back
-        run.until_said("pi3 is back in round", 60)  # its worker imports torch before
+        run.until_said("pi3 is back in round", 120)  # its worker imports torch before
         print(f"sent anew {sent:.1f} s, takes part {time.monotonic() - back:.1f} s after its SSH")
     assert run.end() == 0, run.said
     assert "pi3: its worker is out of reach: " in run.said
     assert "pi3: its job is lost, and was sent anew as train-" in run.said
     assert "the power of this node went" in run.said
-    assert run.longest() < 10 and run.summary()["rounds"] == 200
+    assert run.longest() < 20 and run.summary()["rounds"] == 200
     assert set(run.summary()["jobs"].values()) == {"done"}
     assert abs(run.summary()["accuracy"] - undisturbed.summary()["accuracy"]) < NEAR
 
