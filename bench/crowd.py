@@ -35,9 +35,9 @@ def echo(message: Message, context: Context) -> Message:
 class EchoWorker(Worker):
     """A worker beside others in its process."""
 
-    def _handle(self, body: bytes) -> bytes:
+    def _handle(self, message: Message) -> bytes:
         with ONE_AT_A_TIME:
-            return super()._handle(body)
+            return super()._handle(message)
 
 
 class SocketLink:

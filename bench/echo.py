@@ -69,7 +69,7 @@ class Ours:
     def __init__(self, inventory: Inventory, loop: Loop) -> None:
         self.links = {n: link for n, (link, _) in ssh_links(inventory, inventory.nodes).items()}
         self.job = f"echo-{time.time_ns()}"
-        self.content = payload()
+        self.content, self._loop = payload(), loop
         with tempfile.TemporaryDirectory() as folder:
             code = training_code(Path(folder) / "code")
             shutil.copyfile(Path(__file__).parent / "echo_job" / "main.py", code / "main.py")
@@ -101,6 +101,15 @@ class Ours:
         replies = list(self.grid.send_and_receive(messages, timeout=60))
         if any(reply.has_error() for reply in replies):
             sys.exit(str([reply.error.reason for reply in replies if reply.has_error()]))
+
+    def close(self) -> None:
+        """End the job and the connections: sshd holds memory for each."""
+        self.grid.close()
+
+        async def close() -> None:
+            await asyncio.gather(*(link.close() for link in self.links.values()))
+
+        self._loop.run(close())
 
     def size(self) -> int:
         """Return the bytes of a round to one node."""

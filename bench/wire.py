@@ -1,10 +1,11 @@
 """What the wire costs: rounds without compute, and the memory and time of a training around it.
 
-`python -m bench.wire` needs the lab (`ansible-playbook site.yml`); three minutes. Ours goes
+`python -m bench.wire` needs the lab (`ansible-playbook site.yml`); five minutes. Ours goes
 through an approved PySyft job on the lab's nodes. The rivals have no governance; where both sides
 are timed, they take turns:
 
 echo round, 20 MB model   an asyncssh session per node whose far end echoes the same bytes
+flower round              Flower's own SuperLink and SuperNodes, see bench/stock_flower.py
 same exchange             torch's gloo all-reduce of the same numbers between the same nodes
 100 echo workers          three of them, in one process without SSH, 0.5 MB each way
 resident                  a process on a node that has imported torch and nothing else
@@ -28,6 +29,7 @@ from bench.crowd import Crowd
 from bench.echo import Bare, Ours, large, timed
 from bench.figures import Row, publish, row
 from bench.lab import connect
+from bench.stock_flower import round_seconds
 from fedrnn.config import RunConfig
 from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.checkpoint import ModelConfig
@@ -61,8 +63,15 @@ def echoes(inventory: Inventory, loop: Loop) -> list[Row]:
         mine, theirs = (statistics.median(ms) for ms in timed(rounds, ours.round, bare.round))
         rows.append(row(figure, "ms", mine, theirs, floor, aim, of="bare asyncssh"))
         bare.close()
-    ours.grid.close()
+    ours.close()
     return rows
+
+
+def flower(ours: float) -> Row:
+    """Measure the same round where Flower itself carries it."""
+    theirs = 1e3 * round_seconds()
+    of = "Flower's SuperLink and SuperNodes"
+    return row("flower round", "ms", ours, theirs, 300, 1000, times=True, of=of)
 
 
 def exchange(inventory: Inventory, loop: Loop, ours: float) -> Row:
@@ -139,6 +148,7 @@ def main() -> int:
     torch.set_num_threads(1)
     inventory, loop = read_inventory(DEFAULT), Loop()
     rows = echoes(inventory, loop)
+    rows.append(flower(rows[0]["ours"]))
     rows.append(exchange(inventory, loop, rows[0]["ours"]))
     rows += crowds(loop)
     rows += whole(inventory, loop)

@@ -27,7 +27,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         metavar="N",
         help="go on without nodes whose owner denies or has not decided, or that do not answer, as "
-        "long as N are left (default: wait for the owners of all)",
+        "long as N are left, before the first round and in any other; with fewer the run ends, and "
+        "--resume takes it up (default: wait for the owners of all; then one is enough)",
     )
     parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
     parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")

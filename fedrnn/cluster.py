@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -17,17 +18,16 @@ from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.policy import fingerprint
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import Inventory, Node
-from fedrnn.member import Member, ask_owner, ended, held, late
+from fedrnn.member import Member, Say, ended, held, late
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 
 T = TypeVar("T")
-Say = Callable[[str], None]
 
 TRAINING = "train-"  # what the names of training jobs begin with; the rest is their age
 POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
-END_SECONDS = 20.0
+END_SECONDS = 60.0  # a busy Pi takes as long to record it; no longer is waited than that takes
 AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 
@@ -62,13 +62,15 @@ class Cluster:
         self.loop = Loop()
         self.job = f"{TRAINING}{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
         self.sha256 = fingerprint(training_manifest())
-        self.grid = NodeGrid(self.loop, self.job)
+        self.grid = NodeGrid(self.loop, self.job, say=say)
         self.members = [
-            Member(number, name, owner, link, NodeClient(link, researcher, owner, box))
+            Member(number, name, owner, link, NodeClient(link, researcher, owner, box), self.job)
             for number, (name, (link, owner)) in enumerate(links.items(), start=1)
         ]
         self._links = [link for link, _ in links.values()]
         self._say, self._min_nodes, self._submitted = say, min_nodes, False
+        self._folder = TemporaryDirectory()  # the code of the job, as long as a node may need it
+        self._code = Path(self._folder.name)
 
     def __enter__(self) -> Cluster:
         return self
@@ -82,6 +84,7 @@ class Cluster:
 
         self.loop.run(close())
         self.loop.close()
+        self._folder.cleanup()
 
     @property
     def names(self) -> dict[int, str]:
@@ -97,8 +100,11 @@ class Cluster:
         async def end(member: Member) -> bool:
             until = time.monotonic() + END_SECONDS
             with contextlib.suppress(LinkError, AnswerError):  # described next, and told there
-                await member.client.cancel(job)
-                while (await member.client.status(job))["status"] not in FINAL:
+                holder = (await member.client.describe())["running"]
+                # A node that had lost the job was sent it anew.
+                left = holder["job"] if holder and holder["job"].startswith(job) else job
+                await member.client.cancel(left)
+                while (await member.client.status(left))["status"] not in FINAL:
                     if time.monotonic() > until:
                         return False
                     await asyncio.sleep(POLL_SECONDS)
@@ -123,15 +129,13 @@ class Cluster:
 
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
-        with TemporaryDirectory() as folder:
-            code = training_code(Path(folder))
-
-            async def submit(member: Member) -> None:
-                await member.client.submit(code, self.job, "main.py")
-
-            self._submitted = True
-            self._all(submit)
+        training_code(self._code)
+        self._submitted = True
+        self._all(self._submit)
         return self.job
+
+    async def _submit(self, member: Member) -> None:
+        await member.submit(self._code)
 
     def gather(self) -> NodeGrid:
         """Attach to every worker as its owner lets it start; return the Grid over all.
@@ -150,9 +154,7 @@ class Cluster:
                 started = started or time.monotonic()
                 pause = POLL_SECONDS
                 if time.monotonic() - started > WORKER_SECONDS:
-                    self._leave_out(
-                        {m.name: late(m.name, self.job, WORKER_SECONDS) for m in waiting}
-                    )
+                    self._leave_out({m.name: late(m, WORKER_SECONDS) for m in waiting})
             time.sleep(pause)
             pause = min(pause * 1.2, MOST_POLL_SECONDS)
         missing = self.grid.wait(WORKER_SECONDS)
@@ -169,33 +171,29 @@ class Cluster:
         """Ask one node how its job is: attach, or tell the user; return what is in the way."""
         before = member.state["status"]
         try:
-            member.state = self.loop.run(self._status(member))
+            member.state = self.loop.run(member.status())
             member.seen = time.monotonic()
         except LinkError as error:
             return str(error) if time.monotonic() - member.seen > AWAY_SECONDS else None
         except AnswerError as error:
             return f"{member.name}: {error}"
-        state, reason = member.state, printable(member.state["reason"] or "")
+        state = member.state
+        if member.may_run_again:
+            self.loop.run(member.submit_again(self._code, self._say))
+            return None
         if state["status"] in FINAL:
-            return ended(member, self.job, reason)
+            return ended(member)
         if state["sha256"] not in (None, self.sha256):
             return f"{member.name}: it says that the job is other code than was sent to it"
         holder = state["held_by"]
         if holder and not (holder["job"].startswith(TRAINING) and holder["job"] > self.job):
             return held(member, holder)  # of two runs that met, the younger one gives way
         if state["status"] != before:
-            self._tell(member, reason)
+            member.tell(self._say)
         if state["worker"]:  # attached at once: a worker without a researcher gives up
-            self.grid.attach(member.node_id, member.link)
+            find = partial(member.find_job, self._code, self._say)
+            self.grid.attach(member.node_id, member.link, member.job, find)
         return None
-
-    def _tell(self, member: Member, reason: str) -> None:
-        status = member.state["status"]
-        if status == "pending":
-            self._say(ask_owner(member, self.job, reason))
-        elif status == "running":
-            by = "the operator's allow-list" if member.state["approval"] == "auto" else "its owner"
-            self._say(f"{member.name}: the job runs, approved by {by}")
 
     def _leave_out_undecided(self, members: list[Member]) -> None:
         if len(self.members) - len(members) >= (self._min_nodes or 0):
@@ -231,19 +229,19 @@ class Cluster:
     def end(self) -> dict[str, str]:
         """End the jobs, attached or not, and return by node how each ended."""
         self._submitted = False
-        self.grid.close()
+        ended = self.grid.close()
         until = time.monotonic() + END_SECONDS
         while True:
             states = self._states()
             busy = [m for m in self.members if _is_busy(states.get(m.name))]
             if not busy or time.monotonic() > until:
                 return {m.name: _word(states.get(m.name)) for m in self.members}
-            self._cancel([m for m in busy if m.node_id not in self.grid.workers])
+            self._cancel([m for m in busy if m.node_id not in ended])
             time.sleep(POLL_SECONDS)
 
     def _cancel(self, members: list[Member]) -> None:
         async def cancel() -> None:
-            asked = (m.client.cancel(self.job) for m in members)
+            asked = (m.client.cancel(m.job) for m in members)
             await asyncio.gather(*asked, return_exceptions=True)
 
         self.loop.run(cancel())
@@ -252,15 +250,12 @@ class Cluster:
         """Return the job's state by node, without those that do not answer or do not know it."""
 
         async def ask() -> list[dict[str, Any] | BaseException]:
-            asked = (self._status(m) for m in self.members)
+            asked = (m.status() for m in self.members)
             return await asyncio.gather(*asked, return_exceptions=True)
 
         answers = self.loop.run(ask())
         pairs = zip(self.members, answers, strict=True)
         return {m.name: state for m, state in pairs if not isinstance(state, BaseException)}
-
-    async def _status(self, member: Member) -> dict[str, Any]:
-        return await member.client.status(self.job)
 
     def _all(self, ask: Callable[[Member], Coroutine[Any, Any, T]]) -> list[tuple[Member, T]]:
         """Ask all nodes at once; return those that answer with what they say."""

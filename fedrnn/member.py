@@ -5,27 +5,88 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from fedrnn.datasite.layout import printable
+from fedrnn.datasite.failure import WITHOUT_A_WORD
+from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.researcher import NodeClient
-from fedrnn.transport.link import Link, LocalLink
+from fedrnn.transport.attachment import JobEndedError
+from fedrnn.transport.link import Link, LinkError, LocalLink
+
+Say = Callable[[str], None]
+
+
+MAX_JOBS = 5  # of one run on one node, which may lose its power again and again
 
 
 @dataclass
 class Member:
-    """One node in a run: `node_id` in Flower's messages, its gate, its PySyft client."""
+    """One node in a run: `node_id` in Flower's messages, its gate, its PySyft client, its `job`."""
 
     node_id: int
     name: str
     owner: str
     link: Link
     client: NodeClient
+    job: str
     described: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=lambda: {"status": "unknown"})
     seen: float = field(default_factory=time.monotonic)
+    number: int = 1  # of the job, where the node has lost others
+
+    async def status(self) -> dict[str, Any]:
+        """Return the state of its job. Raises LinkError, AnswerError."""
+        return await self.client.status(self.job)
+
+    async def submit(self, code: Path) -> None:
+        """Send it the job. Raises LinkError."""
+        await self.client.submit(code, self.job, "main.py")
+
+    @property
+    def may_run_again(self) -> bool:
+        """Tell whether its job ended by no word of its owner's or of its own: a power cut."""
+        lost = self.state["status"] == "failed" and self.state["reason"] == WITHOUT_A_WORD
+        return lost and self.number < MAX_JOBS
+
+    async def submit_again(self, code: Path, say: Say) -> None:
+        """Send it the job anew, by another name: a node keeps those that have ended."""
+        job = f"{self.job.removesuffix(f'-again{self.number}')}-again{self.number + 1}"
+        try:
+            await self.client.status(job)  # it may have arrived when its answer did not
+        except LinkError:
+            await self.client.submit(code, job, "main.py")
+        self.job, self.number = job, self.number + 1
+        why = printable(self.state["reason"])
+        say(f"{self.name}: its job is lost, and was sent anew as {self.job}: {why}")
+
+    async def find_job(self, code: Path, say: Say) -> str:
+        """Return the job to attach to, where the worker was there and is not any more.
+
+        Raises LinkError while there is no worker, JobEndedError when there will be none.
+        """
+        before = self.state["status"]
+        self.state = await self.status()
+        if self.may_run_again:
+            await self.submit_again(code, say)
+        elif self.state["status"] in FINAL:
+            raise JobEndedError(ended(self))
+        elif self.state["status"] != before:
+            self.tell(say)
+        if not self.state["worker"]:
+            raise LinkError(f"{self.name}: the job {self.job} has no worker yet")
+        return self.job
+
+    def tell(self, say: Say) -> None:
+        """Say that the job waits for its owner, or runs."""
+        if self.state["status"] == "pending":
+            say(ask_owner(self))
+        elif self.state["status"] == "running":
+            by = "the operator's allow-list" if self.state["approval"] == "auto" else "its owner"
+            say(f"{self.name}: the job runs, approved by {by}")
 
 
 def owner_command(member: Member) -> str:
@@ -51,16 +112,16 @@ def held(member: Member, holder: dict[str, str]) -> str:
     )
 
 
-def late(name: str, job: str, seconds: float) -> str:
+def late(member: Member, seconds: float) -> str:
     """Say that a job runs and nobody answers in it, and where to look."""
-    return (
-        f"{name}: no worker after {seconds:.0f} s. On the node: journalctl -u 'fedrnn-job@*{job}*'"
-    )
+    unit = f"fedrnn-job@*{member.job}*"
+    return f"{member.name}: no worker after {seconds:.0f} s. On the node: journalctl -u '{unit}'"
 
 
-def ask_owner(member: Member, job: str, reason: str) -> str:
-    """Say that a job waits for the owner of a node, and what he types; `reason` is the node's."""
-    why = reason or "this code is new to its owner, who must decide"
+def ask_owner(member: Member) -> str:
+    """Say that a job waits for the owner of a node, why as the node says, and what he types."""
+    job = member.job
+    why = printable(member.state["reason"] or "this code is new to its owner, who must decide")
     local = isinstance(member.link, LocalLink)
     tool, where = owner_command(member), "In another terminal" if local else f"On {member.name}"
     far = (
@@ -77,10 +138,10 @@ def ask_owner(member: Member, job: str, reason: str) -> str:
     )
 
 
-def ended(member: Member, job: str, reason: str) -> str:
+def ended(member: Member) -> str:
     """Say how a job has ended before its run, and where its log is."""
-    status = member.state["status"]
-    why = reason or f"return code {member.state['return_code']}"
+    status, job = member.state["status"], member.job
+    why = printable(member.state["reason"] or f"return code {member.state['return_code']}")
     # With --local the log goes with the run's folder.
     has_log = status == "failed" and not isinstance(member.link, LocalLink)
     log = f". Its owner can read its log there: fedrnn-owner show {job}" if has_log else ""

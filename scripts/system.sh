@@ -1,7 +1,7 @@
 #!/bin/bash
-# system.sh [cores|board]: names the system packages that the lab, or the emulated cores or boards,
-# need and this machine lacks, and installs exactly those after one question. YES=1 or CI=true
-# answers it.
+# system.sh [cores|board|faults]: names the system packages that the lab, the emulated cores or
+# boards, or the tests of faults need and this machine lacks, and installs exactly those after one
+# question. YES=1 or CI=true answers it.
 set -euo pipefail
 
 # have COMMAND|FILE…: whether one of them is there. sbin is looked at too: a user's PATH omits it.
@@ -58,6 +58,10 @@ if [ "${1:-}" = board ]; then
   want mtools mcopy
   want fdisk sfdisk
   want e2fsprogs mke2fs
+fi
+
+if [ "${1:-}" = faults ]; then
+  want libfaketime "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1"
 fi
 
 [ ${#missing[@]} -gt 0 ] || exit 0

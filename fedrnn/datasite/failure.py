@@ -12,6 +12,7 @@ from pathlib import Path
 
 FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d{1,6})\b')
 RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?::|$)")
+WITHOUT_A_WORD = "it ended without a word: the power of this node went, or somebody killed it"
 RESULTS = {  # systemd.exec(5), $SERVICE_RESULT
     "timeout": "it ran into the time limit of this node",
     "oom-kill": "it needed more memory than this node gives a job",

@@ -316,7 +316,7 @@ def _ending(note: Path) -> tuple[int, str | None]:
     try:
         result, ended, code = note.read_text().split()
     except (OSError, ValueError):
-        return -1, "it ended without a word: the power of this node went, or somebody killed it"
+        return -1, failure.WITHOUT_A_WORD
     if ended == "exited" and code.isdigit():
         return int(code), failure.how(result)
     return -1, failure.how(result) or f"it was ended by the signal {code}"

@@ -17,7 +17,7 @@ from fedrnn.config import RunConfig
 from fedrnn.federation.catalogue import make_strategy, restore, state_of
 from fedrnn.federation.census import Census, take_census
 from fedrnn.federation.outcome import Outcome
-from fedrnn.federation.state import Onward, RunState
+from fedrnn.federation.state import Best, Onward, RunState
 from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_flat
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.checkpoint import ModelConfig, save
@@ -108,7 +108,7 @@ class _Run:
     outcome: Outcome
     shapes: Shapes
     keep: Keep | None = None
-    best: tuple[float, int, NDArray[np.float32]] | None = None
+    best: Best | None = None
 
     def take_up(self, former: RunState) -> None:
         """Take over what a run had reached."""
@@ -170,7 +170,7 @@ class _Run:
     def choose(self) -> None:
         """Go back to the weights that were best on the validation part."""
         if self.best:
-            _, self.outcome.chosen, self.outcome.weights = self.best
+            self.outcome.chosen, self.outcome.weights = self.best.round, self.best.weights
 
     def evaluate(self, part: Part, round_: int) -> dict[str, Score]:
         """Return by node name the score on its names of ``part``, and tell the observer."""
@@ -243,8 +243,8 @@ class _Run:
             figures = Score.total(scores.values(), len(self.outcome.labels)).figures()
             accuracy = figures["accuracy"]
             self.outcome.validation.append((round_, accuracy, figures["macro_recall"]))
-            if self.best is None or accuracy >= self.best[0]:
-                self.best = (accuracy, round_, self.outcome.weights)
+            found = Best(accuracy, round_, self.outcome.weights, tuple(sorted(scores)))
+            self.best = self.best.or_better(found) if self.best else found
 
 
 def _score(reply: Message, labels: int) -> Score:

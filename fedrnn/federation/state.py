@@ -20,14 +20,33 @@ Counts = Mapping[str, Mapping[Part, Mapping[str, int]]]
 
 
 @dataclass(frozen=True)
+class Best:
+    """The evaluated round that was best on the validation names of ``nodes``: its weights [P].
+
+    What other nodes say of another round is no measure for it: with those whose names are hard to
+    tell apart gone for a while, any round would look better than all later ones.
+    """
+
+    accuracy: float
+    round: int
+    weights: NDArray[np.float32]
+    nodes: tuple[str, ...]
+
+    def or_better(self, other: Best) -> Best:
+        """Return the later round ``other`` unless it is worse."""
+        worse = other.nodes == self.nodes and other.accuracy < self.accuracy
+        return self if worse else other
+
+
+@dataclass(frozen=True)
 class RunState:
     """All that decides the rounds after round ``round``, and what the figures at the end need.
 
     Of what is random nothing must be kept: batches and dropout follow from the seed and the number
     of the round. Nodes keep nothing either: after a checkpoint they let go of what rounding took.
     ``weights`` are by parameter name in the strategy's own type, ``strategy`` is its state,
-    ``best`` the weights [P] of the evaluated round that was best on the validation part, with its
-    accuracy and number; the rest is as in ``Outcome``.
+    ``best`` the evaluated round that was best on the validation part, and the rest as in
+    ``Outcome``.
     """
 
     round: int
@@ -35,7 +54,7 @@ class RunState:
     weights: Arrays
     strategy: Arrays
     counts: Counts
-    best: tuple[float, int, NDArray[np.float32]] | None
+    best: Best | None
     losses: list[float]
     validation: list[tuple[int, float, float]]
     dropped: dict[str, int]
@@ -55,8 +74,8 @@ class RunState:
             "dropped": self.dropped,
         }
         if self.best:
-            accuracy, number, arrays["best"] = self.best
-            values["best"] = [accuracy, number]
+            arrays["best"] = self.best.weights
+            values["best"] = [self.best.accuracy, self.best.round, list(self.best.nodes)]
         return arrays, values
 
     @classmethod
@@ -69,7 +88,7 @@ class RunState:
             weights={name: arrays[f"weights/{name}"] for name in values["parameters"]},
             strategy=_below("strategy/", arrays),
             counts=values["counts"],
-            best=(best[0], best[1], arrays["best"]) if best else None,
+            best=Best(best[0], best[1], arrays["best"], tuple(best[2])) if best else None,
             losses=values["losses"],
             validation=[(number, a, r) for number, a, r in values["validation"]],
             dropped=values["dropped"],

@@ -19,11 +19,14 @@ MAX_REASON = 400  # characters that a node may say
 
 
 @runtime_checkable
-class TellsWhoIsBusy(Protocol):
+class KnowsItsNodes(Protocol):
     """What a Grid may know beside who is there."""
 
     def busy(self) -> set[int]:
         """Return the nodes that still work on what was given up."""
+
+    def away(self) -> dict[int, str]:
+        """Return the nodes that are not there, and why."""
 
 
 class WatchedGrid(Grid):
@@ -96,7 +99,7 @@ class WatchedGrid(Grid):
         return sorted(self._grid.get_node_ids()) or self.get_node_ids()
 
     def _ready(self) -> list[int]:
-        busy = self._grid.busy() if isinstance(self._grid, TellsWhoIsBusy) else set()
+        busy = self._grid.busy() if isinstance(self._grid, KnowsItsNodes) else set()
         return sorted(set(self._grid.get_node_ids()) - busy)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -140,7 +143,9 @@ class WatchedGrid(Grid):
                 self.rss_mb[node] = peak
         if training:
             self._train = good
+            away = self._grid.away() if isinstance(self._grid, KnowsItsNodes) else {}
             self._train_errors = silent
+            self._train_errors |= {self.name(n): _told(why) for n, why in away.items() if why}
         return replies
 
     def _usable(self, sent: list[Message], replies: list[Message]) -> list[Message]:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import threading
 import time
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import asyncssh
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedrnn.transport import wire
-from fedrnn.transport.link import Link, LinkError
+from fedrnn.transport.attachment import Attachment, Find, Say, Traffic
+from fedrnn.transport.link import Link
 
-log = logging.getLogger("fedrnn.grid")
 T = TypeVar("T")
-
-RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 5.0
-AWAY_SECONDS = 20.0  # a node that is away longer misses the round
-HELLO_SECONDS = 60.0
-BUSY_SECONDS = 60.0  # a worker that is silent longer is asked again, over a new stream
 
 
 class Loop:
@@ -43,140 +35,6 @@ class Loop:
         """Stop the thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
-
-
-@dataclass
-class Traffic:
-    """What one node was sent and has sent, in bytes, and how often it had to be reached anew."""
-
-    down: int = 0
-    up: int = 0
-    reconnects: int = -1
-
-
-class WorkerLink:
-    """The stream to one node's worker: kept open, opened anew, each request answered once.
-
-    `owes` is the request that was given up and that the worker, as far as one knows, still works
-    on. What comes back late, twice or for nobody is dropped, and `remark` tells of it.
-    """
-
-    def __init__(self, link: Link, job: str) -> None:
-        self.link, self.job = link, job
-        self.traffic = Traffic()
-        self.error = self.owes = self.remark = ""
-        self._gave_up = 0.0
-        self._up = asyncio.Event()
-        self._writer: wire.Writer | None = None
-        self._waiting: dict[str, asyncio.Future[Message]] = {}
-        self._stopped = asyncio.Event()
-        self._task = asyncio.ensure_future(self._keep_open())
-
-    @property
-    def is_up(self) -> bool:
-        """Tell whether a worker has greeted and is still there."""
-        return self._up.is_set()
-
-    @property
-    def is_busy(self) -> bool:
-        """Tell whether the worker may still work on a request that was given up."""
-        return bool(self.owes) and time.monotonic() - self._gave_up < BUSY_SECONDS
-
-    async def wait_up(self, seconds: float) -> bool:
-        """Wait for the worker's greeting."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._up.wait(), seconds)
-        return self.is_up
-
-    async def request(self, identity: str, parts: tuple[bytes, ...]) -> Message:
-        """Send a request until its reply comes.
-
-        Raises LinkError when the node stays away, or what it sends is no frame of ours.
-        """
-        self.remark = ""
-        if self.owes and not self.is_busy and self._writer is not None:
-            self._writer.close()
-        while True:
-            if not (self.is_up or await self.wait_up(AWAY_SECONDS)):
-                raise LinkError(f"{self.link.name}: away for {AWAY_SECONDS:.0f} s: {self.error}")
-            reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-            self._waiting[identity] = reply
-            try:
-                if self._writer is None:
-                    raise ConnectionError("closed")
-                self.traffic.down += wire.write_frame(self._writer, wire.MESSAGE, *parts)
-                await self._writer.drain()
-                return await reply
-            except asyncio.CancelledError:
-                self.owes, self._gave_up = identity, time.monotonic()
-                raise
-            except (ConnectionError, OSError) as error:
-                log.info("%s: sending again: %s", self.link.name, error)
-                await asyncio.sleep(RETRY_SECONDS)
-            finally:
-                self._waiting.pop(identity, None)
-
-    async def stop(self, seconds: float = 10.0) -> None:
-        """Tell the worker to end, wait for its word, and close the stream."""
-        if self._writer is not None and self.is_up:
-            with contextlib.suppress(TimeoutError, ConnectionError, OSError):
-                wire.write_frame(self._writer, wire.STOP)
-                await asyncio.wait_for(self._stopped.wait(), seconds)
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-
-    async def _keep_open(self) -> None:
-        pause = RETRY_SECONDS
-        while not self._stopped.is_set():
-            try:
-                await self._serve_stream()
-            except (LinkError, asyncssh.Error, OSError, TimeoutError) as error:
-                self.error = str(error) or type(error).__name__
-                self._give_up(ConnectionError(self.error))
-            except ValueError as error:  # to ask it again would bring the same
-                self.error = str(error)
-                self._give_up(LinkError(f"{self.link.name}: its answer was dropped: {error}"))
-            # A worker that is gone for good must not keep its node busy with logins.
-            pause = RETRY_SECONDS if self.is_up else min(2 * pause, MOST_RETRY_SECONDS)
-            self._up.clear()
-            self._writer = None
-            await asyncio.sleep(pause)
-
-    def _give_up(self, error: Exception) -> None:
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(error)
-
-    async def _serve_stream(self) -> None:
-        stream = await self.link.open(f"attach {self.job}")
-        try:
-            kind, body = await asyncio.wait_for(wire.read_frame(stream.reader), HELLO_SECONDS)
-            if (kind, body) != (wire.HELLO, wire.GREETING):
-                raise ValueError(f"the worker greets with {body!r}, expected {wire.GREETING!r}")
-            self._writer = stream.writer
-            self.owes = ""
-            self.traffic.reconnects += 1
-            self._up.set()
-            while True:
-                kind, body = await wire.read_frame(stream.reader)
-                if kind == wire.STOP:
-                    self._stopped.set()
-                    return
-                self.traffic.up += len(body)
-                message = wire.loads(body)
-                identity = message.metadata.reply_to_message_id
-                waiting = self._waiting.get(identity)
-                if waiting and not waiting.done():
-                    waiting.set_result(message)
-                else:
-                    self.remark = "what came was the answer to another message"
-                if identity == self.owes:
-                    self.owes = ""
-        except asyncio.IncompleteReadError:
-            raise ConnectionError(f"the stream ended: {await stream.complaint()}") from None
-        finally:
-            stream.writer.close()
 
 
 async def _wait(tasks: list[asyncio.Task[Message]], seconds: float | None) -> None:
@@ -204,19 +62,21 @@ class NodeGrid(Grid):
     """Flower's Grid over workers; node ids are those given to `attach`.
 
     A node that does not answer in time, or fails, gets an error reply that names it and says how.
+    `say` is told, in a line each, of nodes that are lost and found.
     """
 
-    def __init__(self, loop: Loop, job: str, run_id: int = 1) -> None:
-        self._loop, self._job, self._run = loop, job, wire.new_run(run_id)
+    def __init__(self, loop: Loop, job: str, run_id: int = 1, say: Say = lambda text: None) -> None:
+        self._loop, self._job, self._say = loop, job, say
+        self._run = wire.new_run(run_id)
         wire.identify(run_id, node_id=1)
         self._sent: dict[str, Sent] = {}
-        self.workers: dict[int, WorkerLink] = {}
+        self.workers: dict[int, Attachment] = {}
 
-    def attach(self, node_id: int, link: Link) -> None:
-        """Open the stream to a node's worker and keep it open from now on."""
+    def attach(self, node_id: int, link: Link, job: str = "", find: Find | None = None) -> None:
+        """Open the stream to a node's worker and keep it open from now on; see `Attachment`."""
 
-        async def build() -> WorkerLink:
-            return WorkerLink(link, self._job)
+        async def build() -> Attachment:
+            return Attachment(link, job or self._job, self._say, find)
 
         self.workers[node_id] = self._loop.run(build())
 
@@ -242,7 +102,7 @@ class NodeGrid(Grid):
             await asyncio.gather(*(w.wait_up(seconds) for w in self.workers.values()))
 
         self._loop.run(all_up())
-        return {n: w.error for n, w in self.workers.items() if not w.is_up}
+        return self.away()
 
     def create_message(
         self,
@@ -262,6 +122,10 @@ class NodeGrid(Grid):
     def busy(self) -> set[int]:
         """Return the nodes whose workers still work on a message that was given up."""
         return {node for node, worker in self.workers.items() if worker.is_busy}
+
+    def away(self) -> dict[int, str]:
+        """Return the nodes whose workers are not there, and why as far as one knows."""
+        return {node: worker.error for node, worker in self.workers.items() if not worker.is_up}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting; return their ids."""
@@ -323,10 +187,11 @@ class NodeGrid(Grid):
         """Return what each node was sent and has sent."""
         return {worker.link.name: worker.traffic for worker in self.workers.values()}
 
-    def close(self) -> None:
-        """Tell every worker to end; the jobs are then done."""
+    def close(self) -> set[int]:
+        """Tell every worker to end; return the nodes whose workers have given their word."""
 
-        async def stop() -> None:
-            await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
+        async def stop() -> list[bool]:
+            return await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
 
-        self._loop.run(stop())
+        return {node for node, ended in zip(self.workers, self._loop.run(stop()), strict=True)
+                if ended}  # fmt: skip

@@ -128,13 +128,6 @@ def loads(data: bytes) -> Message:
         raise ValueError(f"no Flower message: {error}") from None
 
 
-def message_id(data: bytes) -> str:
-    """Return the id of a serialized message."""
-    proto = ProtoMessage()
-    proto.ParseFromString(data)
-    return str(proto.metadata.message_id)
-
-
 def give_id(message: Message) -> str:
     """Give a message the id that its reply will name; return it."""
     identity = uuid.uuid4().hex

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
-from flwr.app import Context
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedrnn.transport import wire
@@ -144,13 +144,13 @@ class Worker:
                 return
 
     def _reply(self, body: bytes) -> bytes:
-        identity = wire.message_id(body)
+        message = wire.loads(body)
+        identity = message.metadata.message_id
         if self._last[0] != identity:
-            self._last = identity, self._handle(body)
+            self._last = identity, self._handle(message)
         return self._last[1]
 
-    def _handle(self, body: bytes) -> bytes:
-        message = wire.loads(body)
+    def _handle(self, message: Message) -> bytes:
         run_id, node_id = message.metadata.run_id, message.metadata.dst_node_id
         wire.identify(run_id, node_id)
         if run_id not in self.contexts:

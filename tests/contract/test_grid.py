@@ -83,7 +83,7 @@ def test_stop_ends_the_worker(federation):
 
 
 def test_a_node_without_a_worker_is_named(federation, monkeypatch):
-    monkeypatch.setattr("fedrnn.transport.grid.AWAY_SECONDS", 0.5)
+    monkeypatch.setattr("fedrnn.transport.attachment.AWAY_SECONDS", 0.5)
     two = federation(echo_app(), echo_app())
     two.links[2].path.unlink()
     two.links[2].cut(two.loop)

@@ -174,7 +174,7 @@ def test_the_reply_of_a_foreign_message_is_not_taken_for_ones_own(beside):
 
 
 def test_a_node_that_stays_silent_is_asked_again_over_a_new_stream(beside, monkeypatch):
-    monkeypatch.setattr("fedrnn.transport.grid.BUSY_SECONDS", 0.5)
+    monkeypatch.setattr("fedrnn.transport.attachment.BUSY_SECONDS", 0.5)
     asked = []
 
     def deaf_at_first(body, peer):

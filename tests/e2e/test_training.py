@@ -155,7 +155,7 @@ def test_a_round_without_compute_takes_no_60_ms(lab: Lab) -> None:
         (milliseconds,) = timed(300, echo.round)
         assert statistics.median(milliseconds) <= 60
     finally:
-        echo.grid.close()
+        echo.close()
 
 
 def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))  # what is shared with those tests
 
 from cluster import Lab, ansible_playbook, must
-from faults import Disturbed
+from faults import Disturbed, inside
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +25,10 @@ def lab() -> Lab:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(lab: Lab) -> dict:
+def undisturbed(lab: Lab) -> Disturbed:
     run = Disturbed()
     assert run.end() == 0, run.said
-    return run.summary()
+    return run
 
 
 @pytest.fixture
@@ -46,3 +46,20 @@ def start(lab: Lab) -> Iterator:
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.process.wait(60)
         run.process.kill()
+
+
+@pytest.fixture
+def link(lab):
+    """Cut a node off, and have it back in any case."""
+    down = []
+
+    def cut(node):
+        down.append(node)
+        inside(lab, node, "ip", "link", "set", "eth0", "down")
+
+    def restore(node):
+        inside(lab, node, "ip", "link", "set", "eth0", "up")
+
+    yield cut, restore
+    for node in down:
+        restore(node)

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cluster import ROOT, Lab
 
 RUNS = ROOT / "runs"
-START_SECONDS = 120
+START_SECONDS = 300
+SMALL = ("--rounds", "200", "--hidden", "24", "--set", "batch=512")
+NEAR = 0.01  # one point of accuracy
+WORKER = "$(pgrep -G fedrnn-wire | head -n 1)"  # in a command of root's, on a node
 
 
 class Disturbed:
-    """`said` is what the run has printed, line by line."""
+    """`said` is what the run has printed, line by line.
+
+    It trains a small network on small batches: what happens to it is not a matter of size.
+    """
 
     def __init__(self, *words: str) -> None:
         before = set(RUNS.glob("2*"))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fedrnn.run", *words],
+            [sys.executable, "-m", "fedrnn.run", *(() if "--resume" in words else SMALL), *words],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         self._lines: list[str] = []
@@ -30,7 +38,11 @@ class Disturbed:
         self._reader.start()
         self.folder = RUNS
         if "--resume" not in words:
-            self.folder = self._new_folder(before)
+            try:
+                self.folder = self._new_folder(before)
+            except BaseException:  # a test that is given up leaves no run behind
+                self.process.send_signal(signal.SIGINT)
+                raise
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -66,8 +78,23 @@ class Disturbed:
         self._reader.join(5)
         return code
 
+    def until_said(self, text: str, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while text not in self.said:
+            assert self.process.poll() is None and time.monotonic() < until, self.said
+            time.sleep(0.05)
+
+    def accuracy(self, *nodes: str) -> float:
+        """The accuracy on the test names of some nodes: where others are lost, theirs are, too."""
+        tests = [self.summary()["nodes"][node]["test"] for node in nodes]
+        right = sum(test["accuracy"] * test["examples"] for test in tests)
+        return right / sum(test["examples"] for test in tests)
+
     def summary(self) -> dict:
         return json.loads((self.folder / "summary.json").read_text())
+
+    def job(self) -> str:
+        return json.loads((self.folder / "manifest.json").read_text())["job"]
 
     def without(self, node: str) -> list[int]:
         """The rounds in which a node did not take part."""
@@ -87,3 +114,17 @@ def inside(lab: Lab, node: str, *command: str) -> None:
 def root(lab: Lab, node: str, command: str) -> str:
     """What a command prints that root runs on a node, without SSH: it may be what is broken."""
     return lab.podman("exec", lab.container(node), "sh", "-c", command)
+
+
+@contextlib.contextmanager
+def rounds_of_a_second(lab: Lab, node: str) -> Iterator[None]:
+    """Brake a node's worker, as boards are slower: what takes seconds costs few rounds."""
+    turn = f"kill -STOP {WORKER}; sleep 0.8; kill -CONT {WORKER}; sleep 0.1"
+    brake = f"rm -f /tmp/enough; until [ -e /tmp/enough ]; do {turn}; done"
+    braked = threading.Thread(target=root, args=(lab, node, brake))
+    braked.start()
+    try:
+        yield
+    finally:
+        root(lab, node, "touch /tmp/enough")
+        braked.join()

@@ -1,9 +1,12 @@
 """Nodes that are in the way of a run: real datasites of this account behind real gates."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +19,7 @@ from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.job_code import allow_list
 from fedrnn.datasite.layout import DESCRIPTION, Site
 from fedrnn.local import local_site
+from fedrnn.member import owner_command
 from fedrnn.transport.link import LocalLink
 
 ROOT = Path(__file__).parents[2]
@@ -128,8 +132,6 @@ def test_min_nodes_is_a_limit(cluster):
 
 
 def _deny(made: Cluster) -> str:
-    from fedrnn.member import owner_command
-
     return f"{owner_command(made.members[1])} deny {made.job} --reason no"
 
 
@@ -158,3 +160,69 @@ def test_a_second_run_is_told_who_holds_a_node_and_the_command_shown_frees_it(cl
             typed(str(no.value).partition("have its owner end it: ")[2])
             second.describe()
         assert first.states() == {"node1": "failed"}
+
+
+def kill(member, alone: bool) -> None:
+    """Kill a local job: its worker, or all that could still get a word out, as a power cut does."""
+    site = Site.at(member.link.root)
+    (file,) = site.jobs.glob("*/pid")
+    group = int(file.read_text())
+    if not alone:
+        os.killpg(group, signal.SIGKILL)
+        within(10, lambda: not Path(f"/proc/{group}").exists())
+        Datasite(site).step()  # as at the node's next start
+        return
+    children = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True)
+    os.kill(max(map(int, children.stdout.split())), signal.SIGKILL)
+
+
+def within(seconds: float, condition, told=lambda: "") -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, told()
+        time.sleep(0.05)
+
+
+def test_a_job_that_a_power_cut_has_ended_is_sent_anew_and_takes_part_again(cluster):
+    said: list[str] = []
+    with cluster(1, 0, None, said) as made:
+        begin(made)
+        grid = made.gather()
+        (member,) = made.members
+        kill(member, alone=False)
+        within(5, lambda: not list(grid.get_node_ids()))
+        within(30, lambda: list(grid.get_node_ids()), lambda: (said, grid.away()))
+        told = f"node1: its job is lost, and was sent anew as {made.job}-again2: it ended without"
+        assert [line for line in said if line.startswith(told)], said
+        assert made.end() == {"node1": "done"}
+
+
+def test_what_a_power_cut_has_left_of_a_resumed_run_is_ended_too(cluster, tmp_path):
+    said: list[str] = []
+    with cluster(1, 0, None, said) as first:
+        begin(first)
+        first.gather()
+        (member,) = first.members
+        kill(member, alone=False)
+        within(30, lambda: any("the job runs" in line for line in said[2:]))
+        links = {"node1": (LocalLink("node1", member.link.root, SENDER), member.owner)}
+        with Cluster(links, SENDER, tmp_path / "second", said.append) as second:
+            second.end_former(first.job)
+            second.describe()
+
+
+@pytest.mark.parametrize("who", ["a signal", "its owner"])
+def test_a_job_that_somebody_has_ended_is_not_sent_anew_and_costs_no_more_waiting(cluster, who):
+    said: list[str] = []
+    with cluster(1, 0, None, said) as made:
+        begin(made)
+        grid = made.gather()
+        (member,) = made.members
+        if who == "a signal":
+            kill(member, alone=True)
+        else:
+            typed(f"{owner_command(member)} deny {made.job} --reason 'no more'")
+        within(20, lambda: grid.workers[1]._task.done())
+        why = "no more" if who == "its owner" else "it ended with the exit code 137"
+        assert grid.away() == {1: f"node1: the job is failed: {why}"}
+        assert made.end() == {"node1": "failed"} and not [line for line in said if "anew" in line]

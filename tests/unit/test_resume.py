@@ -20,7 +20,7 @@ from fedrnn import former
 from fedrnn.config import STRATEGIES, RunConfig
 from fedrnn.federation.catalogue import _STATE, make_strategy, restore, state_of
 from fedrnn.federation.server_app import federate
-from fedrnn.federation.state import RunState
+from fedrnn.federation.state import Best, RunState
 from fedrnn.federation.strategies import FederationError
 from fedrnn.reporting import checkpoint
 
@@ -103,7 +103,7 @@ def test_other_data_is_refused_with_what_differs(make_grid, tmp_path):
 def state():
     weights = {"a": np.arange(30_000, dtype=np.float64), "b": np.zeros((2, 3), np.float32)}
     counts = {"pi1": {"train": {"Greek": 20}}}
-    best = (0.5, 3, np.ones(4, np.float32))
+    best = Best(0.5, 3, np.ones(4, np.float32), ("pi1",))
     strategy = {"view": np.ones(4, np.float32)}
     history = [2.0, float("nan")], [(3, 0.5, 0.4)]
     return RunState(4, SMALL.to_dict(), weights, strategy, counts, best, *history, {})
@@ -118,7 +118,9 @@ def test_a_checkpoint_comes_back_as_it_was(state, tmp_path):
     assert found.config == SMALL and found.job == "train-1" and found.nodes == ["pi1"]
     assert found.state.weights["a"].dtype == np.float64
     assert (found.state.weights["a"] == state.weights["a"]).all()
-    assert found.state.best[:2] == (0.5, 3) and found.state.validation == [(3, 0.5, 0.4)]
+    best = found.state.best
+    assert (best.accuracy, best.round, best.nodes) == (0.5, 3, ("pi1",))
+    assert (best.weights == 1).all() and found.state.validation == [(3, 0.5, 0.4)]
     assert [file.name for file in tmp_path.iterdir()] == [checkpoint.NAME]
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from inprocess import InProcessGrid
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.server_app import federate, main
+from fedrnn.federation.state import Best
 from fedrnn.federation.strategies import FederationError
 from fedrnn.learning import checkpoint, embedded
 from fedrnn.learning.data import examples, read_folder
@@ -218,3 +220,26 @@ def test_300_rounds_reach_71_percent_on_three_nodes_without_a_common_language(tm
     assert outcome.confusion.sum() == len(test) > 1000
     assert outcome.accuracy >= 0.71
     assert outcome.macro_recall >= 0.71
+
+
+def test_what_fewer_nodes_say_of_a_round_does_not_make_it_the_best():
+    """With the hard names gone for a while, that round looks better than all later ones."""
+    alone = Best(0.9, 4, np.zeros(1, np.float32), ("pi1",))
+    assert alone.or_better(replace(alone, accuracy=0.8, round=8)) is alone
+    assert alone.or_better(replace(alone, round=8)).round == 8
+    both = replace(alone, accuracy=0.5, round=8, nodes=("pi1", "pi2"))
+    assert alone.or_better(both) is both
+
+
+def test_the_best_round_is_that_of_the_nodes_that_judge_at_the_end(make_grid, names):
+    """The judge that is away at the end would have chosen another round."""
+    grid, seen = make_grid(*THREE), {}
+
+    def observe(event):
+        if event["event"] == "round":
+            grid.down = {1, 2} if event["round"] == 6 else set()
+        elif event.get("part") == "validation":
+            seen[event["round"]] = event["nodes"]
+
+    outcome = federate(grid, config(rounds=6, evaluate_every=3), observe, names)
+    assert seen == {3: 3, 6: 1} and outcome.chosen == 6
