@@ -93,7 +93,7 @@ def health(record: Record, figure: str, unit: str) -> Figure | None:
     axes = dress(drawn.add_subplot())
     _nodes(axes, lines, "node")
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} {unit}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} {unit}"))
     return _by_round(drawn, axes, len(lines))
 
 
@@ -129,7 +129,7 @@ def traffic(record: Record) -> Figure:
 def timeline(times: Timeline) -> Figure:
     """What each node did in the rounds: a row per node, a column per round or a few."""
     names = list(times.seconds)
-    drawn = style.figure(0.8 + 0.62 * max(1, len(names)))
+    drawn = style.figure(0.8 + max(0.62 * len(names), min(1.2 * len(names), 3.3), 1.2))
     rows = drawn.subplots(max(1, len(names)), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     edges = np.linspace(0, len(times.rounds), min(BINS, len(times.rounds)) + 1).astype(int)
     colours = (BLUE, ORANGE, IDLE)
