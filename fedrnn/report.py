@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fedrnn.reporting.report import write
+from fedrnn.reporting import compare, report
 
 LATEST = Path(__file__).parents[1] / "runs" / "latest"
 EXAMPLE = """\
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the page and tell where it is; return 0, or 2 for a folder that holds no run."""
     parser = argparse.ArgumentParser(
         prog="python -m fedrnn.report",
-        description="Write runs/TIME/report.html, with its charts as PNG and SVG in plots/.",
+        description="Write the page of a run, or one that compares runs, and their charts beside it.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -27,9 +27,18 @@ def main(arguments: list[str] | None = None) -> int:
         "runs", nargs="*", type=Path, metavar="RUN", default=[LATEST],
         help="folders of runs (default: runs/latest)",
     )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="where several runs are compared (default: compare.html beside the first)",
+    )  # fmt: skip
     asked = parser.parse_args(arguments)
+    if asked.out and len(asked.runs) == 1:
+        parser.error("--out is for several runs: the report of one lies in its folder")
     try:
-        print(write(asked.runs[0]))
+        if len(asked.runs) > 1:
+            print(compare.write(asked.runs, asked.out))
+        else:
+            print(report.write(asked.runs[0]))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -48,9 +48,9 @@ def write(folder: Path) -> Path:
         model=page_model(record),
         examples=[name for label, name in EXAMPLES.items() if label in record.labels],
         charts={
-            "learning": _shown(learning),
-            "confusion": _shown([matrix])[0] if matrix else None,
-            "nodes": _shown(nodes),
+            "learning": shown(learning),
+            "confusion": shown([matrix])[0] if matrix else None,
+            "nodes": shown(nodes),
         },
         mistakes=story.mistakes(record),
         nodes=story.nodes(record),
@@ -93,7 +93,8 @@ def _safe(value: Any) -> Any:
     return value
 
 
-def _shown(made: list[Picture]) -> list[dict[str, Any]]:
+def shown(made: list[Picture]) -> list[dict[str, Any]]:
+    """Return what a template asks of charts."""
     return [
         {"name": one.name, "title": one.title, "says": one.says, "svg": Markup(one.inline)}  # noqa: S704
         for one in made

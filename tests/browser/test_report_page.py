@@ -8,7 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from fedrnn.learning.checkpoint import load
 from fedrnn.learning.embedded import names
-from fedrnn.reporting import report
+from fedrnn.reporting import compare, report
 from fedrnn.reporting.record import read
 from tests.made_runs import make_run
 
@@ -132,6 +132,16 @@ def test_nothing_overflows_on_a_phone(request, show, which):
     page = show(request.getfixturevalue(which), 360)
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_runs_side_by_side_are_as_good_a_page(tmp_path, show, width):
+    runs = [make_run(tmp_path / SCRIPT.replace("/", "_")), make_run(tmp_path / "b", rounds=36)]
+    page = show(compare.write(runs), width)
+    assert page.locator('figure svg [id*="-data-"]').count() == 6
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 def test_it_prints_on_paper(page_file, show):

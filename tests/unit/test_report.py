@@ -10,7 +10,7 @@ import pytest
 from fedrnn import report as command
 from fedrnn.arguments import parse
 from fedrnn.federation import health as board
-from fedrnn.reporting import report, story
+from fedrnn.reporting import compare, report, story
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
 from fedrnn.reporting.record import read
@@ -193,3 +193,23 @@ def test_help_fits_a_screen_and_has_an_example():
         check=True,
     )
     assert len(done.stdout.splitlines()) <= 24 and "example:" in done.stdout
+
+
+def test_runs_are_compared_by_what_differs(tmp_path, capsys):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", rounds=36, seed=3)]
+    assert command.main([*map(str, runs), "--out", str(tmp_path / "both.html")]) == 0
+    page = (tmp_path / "both.html").read_text()
+    records = {run.name: read(run) for run in runs}
+    differ = dict(compare.settings(records))
+    assert differ == {"rounds": ["24", "36"], "seed": ["0", "3"]}
+    assert dict(compare.figures(records))["accuracy"] == ["72.5 %", "72.5 %"]
+    for name in ("by-round", "by-second", "by-byte"):
+        assert (tmp_path / "both-plots" / f"{name}.png").exists() and f'id="{name}"' in page
+        assert page.count(f'id="{name}-data-') == 2
+
+
+def test_a_run_named_twice_or_none_is_refused(run, tmp_path, capsys):
+    assert command.main([str(run), str(run)]) == 2
+    assert command.main([str(run), str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "named twice" in told and "no folder of a run" in told
