@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the page and tell where it is; return 0, or 2 for a folder that holds no run."""
     parser = argparse.ArgumentParser(
         prog="python -m fedrnn.report",
-        description="Write the page of a run, or one that compares runs, and their charts beside it.",
+        description="Write the page of a run, or one that compares runs, with charts beside it.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

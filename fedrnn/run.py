@@ -144,11 +144,11 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
         cluster.end_former(former.job)
     manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
     cluster.describe()
-    display.say(f"{len(cluster.members)} nodes found")
+    display.phase(f"{len(cluster.members)} nodes found")
     told = {member.name: member.described["labels"] for member in cluster.members}
     if plan.shares:
         pool(plan.shares, told)  # refuses before anything is trained
-    display.say(f"job {cluster.submit()} submitted")
+    display.phase(f"job {cluster.submit()} submitted")
     display.nodes(cluster.members, cluster.states())
     grid = cluster.gather()
     manifest["sha256"] = cluster.sha256
@@ -156,10 +156,12 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}
     manifest["owners"] = {m.name: decision(m) for m in cluster.members}
     manifest["run"], manifest["asked"] = config.to_dict(), plan.asked
-    display.say(f"{len(cluster.members)} workers are up (sha256 {cluster.sha256[:12]}…)")
+    display.phase(f"{len(cluster.members)} workers are up (sha256 {cluster.sha256[:12]}…)")
     if former:
         folder = RunFolder.again(former.folder, manifest, former.state.round)
-        display.say(f"taken up after round {former.state.round} of {config.rounds}: {folder.path}")
+        display.phase(
+            f"taken up after round {former.state.round} of {config.rounds}: {folder.path}"
+        )
     else:
         folder = RunFolder.new(manifest)
     before = former.spent if former else {}
@@ -209,7 +211,7 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
         pooled = pool(plan.shares, {name: told[name] for name in outcome.rows})
         ours = {**outcome.score.figures(), "seconds": time.monotonic() - training}
         rivals = compare(
-            pooled, config, outcome, lambda c: federate(grid, c, names=cluster.names), display.say
+            pooled, config, outcome, lambda c: federate(grid, c, names=cluster.names), display.phase
         )
         spent["comparison"] = {f"{config.strategy}, federated": ours, **rivals}
     measured = {**spent, "problem": problem, **_measure(cluster, outcome)}
@@ -241,7 +243,7 @@ def _spent(cluster: Cluster, started: float, before: Mapping[str, float]) -> dic
 def _report(folder: Path, display: Display) -> None:
     """Write the page that shows the run; the run is worth more than it."""
     try:
-        display.say(f"report: {_shown(report.write(folder))}")
+        display.phase(f"report: {_shown(report.write(folder))}")
     except OSError as error:
         display.say(f"no report: {error.filename}: {error.strerror}. Make room, then run python -m "
                     f"fedrnn.report {_shown(folder)}")  # fmt: skip
@@ -280,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         box = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
-            display = Display(plan.config.rounds)
+            display = Display(plan.config.rounds, asked.quiet, asked.json)
             cluster = stack.enter_context(
                 Cluster(plan.links, plan.researcher, box, display.say, plan.min_nodes)
             )

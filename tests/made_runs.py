@@ -22,12 +22,13 @@ def make_run(
     *,
     straggler: int = 0,
     cell: str = "bigru",
+    hidden: int = 24,
     seed: int = 0,
 ) -> Path:
     """Write what a run leaves; node number `straggler` is three times as slow as the others."""
     draw = random.Random(seed)
     folder.mkdir(parents=True)
-    config = RunConfig(rounds=rounds, cell=cell, seed=seed, hidden=24, embedding=8)
+    config = RunConfig(rounds=rounds, cell=cell, seed=seed, hidden=hidden, embedding=8)
     model = ModelConfig(tuple(labels), cell, config.embedding, config.hidden)
     weights = 3 * parameters_of(model.build(seed))
     sha256 = save(folder, weights, model, {"run": config.to_dict()})

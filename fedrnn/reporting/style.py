@@ -32,7 +32,7 @@ VARIABLES = {
 """The colours by the names that they have in report.css."""
 WIDTH = 5.0
 """Inches of a chart: 360 points, so that its text is legible on a phone."""
-LONGEST = 16
+LONGEST = 20
 """Characters of a name for which a chart has room."""
 
 
