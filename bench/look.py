@@ -46,9 +46,8 @@ def seconds(*words: str) -> float:
 
 def reports(folder: Path) -> list[Row]:
     """Measure the page of a long run on many nodes, with a model of the usual size."""
-    make_run(
-        folder, ROUNDS, tuple(f"pi{n}" for n in range(1, NODES + 1)), tuple(names()), hidden=80
-    )
+    nodes = tuple(f"pi{n}" for n in range(1, NODES + 1))
+    make_run(folder, ROUNDS, nodes, tuple(names()), hidden=80, embedding=32)
     taken = seconds("fedrnn.report", str(folder))
     size = (folder / "report.html").stat().st_size / 1e6
     return [

@@ -23,12 +23,13 @@ def make_run(
     straggler: int = 0,
     cell: str = "bigru",
     hidden: int = 24,
+    embedding: int = 8,
     seed: int = 0,
 ) -> Path:
     """Write what a run leaves; node number `straggler` is three times as slow as the others."""
     draw = random.Random(seed)
     folder.mkdir(parents=True)
-    config = RunConfig(rounds=rounds, cell=cell, seed=seed, hidden=hidden, embedding=8)
+    config = RunConfig(rounds=rounds, cell=cell, seed=seed, hidden=hidden, embedding=embedding)
     model = ModelConfig(tuple(labels), cell, config.embedding, config.hidden)
     weights = 3 * parameters_of(model.build(seed))
     sha256 = save(folder, weights, model, {"run": config.to_dict()})
