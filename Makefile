@@ -7,7 +7,7 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify lint test test-python test-mixed faults board cores clean
+.PHONY: help demo system venv requirements locks lab-up lab-down verify tensorboard lint test test-python test-mixed faults board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -37,6 +37,9 @@ lab-down: ## Remove the virtual nodes, their network, image and keys
 
 verify: venv ## Check the nodes of INVENTORY=inventory/lab over SSH
 	pytest tests/roles --inventory "$(INVENTORY)"
+
+tensorboard: venv ## Look at all runs in TensorBoard, on this machine alone
+	tensorboard --logdir runs --host 127.0.0.1
 
 lint: venv ## Style and types
 	@scripts/lint.sh

@@ -9,13 +9,16 @@ from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
 from fedrnn.inventory import CHECKOUT
 
 DESCRIPTION = "Train across the nodes, each node's data staying on that node."
+EXAMPLE = "example: python -m fedrnn.run --local 3 --rounds 60"
 LATEST = CHECKOUT / "runs" / "latest"
-BESIDE_RESUME = ("resume", "inventory", "min_nodes")
+BESIDE_RESUME = ("resume", "inventory", "min_nodes", "quiet", "json")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return what was asked on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m fedrnn.run", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(
+        prog="python -m fedrnn.run", description=DESCRIPTION, epilog=EXAMPLE
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--inventory", type=Path, help="the nodes (default: inventory/lab)")
     where.add_argument(
@@ -64,6 +67,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="go on with a run that was broken off, from its last checkpoint, with its settings, "
         "to the model that it would have come to (default: runs/latest)",
     )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--quiet", action="store_true", help="only what must be known, and the folder"
+    )
+    shown.add_argument("--json", action="store_true", help="one JSON object a line")
     asked = parser.parse_args(arguments)
     if asked.resume:
         nothing = argparse.Namespace(**dict.fromkeys(vars(asked)))

@@ -17,7 +17,8 @@ DEFAULT = CHECKOUT / "inventory" / "lab"
 RESEARCHER = "controller@lab.local"
 NEEDED = (
     "ansible_host", "ansible_port", "pysyft_owner", "pysyft_researchers",
-    "dataset_source", "dataset_split", "dataset_seed",
+    "dataset_source", "dataset_split", "dataset_seed", "ansible_user",
+    "ansible_ssh_private_key_file",
 )  # fmt: skip
 
 
@@ -27,12 +28,17 @@ class InventoryError(ValueError):
 
 @dataclass(frozen=True)
 class Node:
-    """One node: where its SSH is, and who owns its data."""
+    """One node: where its SSH is, who owns its data, and as whom its operator logs in.
+
+    Without an account or a key the operator's SSH decides.
+    """
 
     name: str
     host: str
     port: int
     owner: str
+    operator: str = ""
+    operator_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,4 +131,10 @@ def _node(variables: dict[str, Any]) -> Node:
         host=str(variables.get("ansible_host", name)),
         port=int(variables.get("ansible_port", 22)),
         owner=str(variables.get("pysyft_owner", f"{name}@lab.local")),
+        operator=str(variables.get("ansible_user", "")),
+        operator_key=_key(variables.get("ansible_ssh_private_key_file")),
     )
+
+
+def _key(path: object) -> str:
+    return str(Path(str(path)).expanduser()) if path else ""

@@ -89,6 +89,12 @@ class Member:
             say(f"{self.name}: the job runs, approved by {by}")
 
 
+def decision(member: Member) -> dict[str, Any]:
+    """Return who owns a node, and what the node says of the job: who approved which code."""
+    state = member.state
+    return {"owner": member.owner, **{key: state.get(key) for key in ("approval", "sha256")}}
+
+
 def owner_command(member: Member) -> str:
     """Return how the owner's command is called on a node; with `--local` that is here."""
     if not isinstance(member.link, LocalLink):

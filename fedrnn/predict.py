@@ -27,7 +27,11 @@ Ranked = list[tuple[str, float]]
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the likeliest labels of each name; return 0, or 2 without a model."""
-    parser = argparse.ArgumentParser(prog="python -m fedrnn.predict", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fedrnn.predict",
+        description=__doc__,
+        epilog="example: python -m fedrnn.predict Kowalski Papadopoulos Virtanen",
+    )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="without a name, or with -, one a line from stdin"
     )

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fedrnn.arguments import parse
 from fedrnn.cluster import Cluster, ClusterError, ssh_links
 from fedrnn.compare import OWN_DATA, Names, compare, pool
 from fedrnn.config import DEFAULT_ROUNDS, RunConfig, parse_settings
-from fedrnn.datasite.job_code import allow_list
+from fedrnn.datasite.job_code import allow_list, training_manifest
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.server_app import federate
 from fedrnn.federation.state import RunState
@@ -27,6 +27,8 @@ from fedrnn.inventory import DEFAULT, RESEARCHER, read_inventory
 from fedrnn.learning.embedded import share, write_shares
 from fedrnn.learning.evaluation import worst
 from fedrnn.local import local_site
+from fedrnn.member import decision
+from fedrnn.reporting import report
 from fedrnn.reporting.progress import Display
 from fedrnn.reporting.results import RunFolder, controller_software
 from fedrnn.transport.link import Link, LocalLink
@@ -142,19 +144,24 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
         cluster.end_former(former.job)
     manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
     cluster.describe()
-    display.say(f"{len(cluster.members)} nodes found")
+    display.phase(f"{len(cluster.members)} nodes found")
     told = {member.name: member.described["labels"] for member in cluster.members}
     if plan.shares:
         pool(plan.shares, told)  # refuses before anything is trained
-    display.say(f"job {cluster.submit()} submitted")
+    display.phase(f"job {cluster.submit()} submitted")
     display.nodes(cluster.members, cluster.states())
     grid = cluster.gather()
     manifest["sha256"] = cluster.sha256
+    manifest["files"] = training_manifest()
     manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}
-    display.say(f"{len(cluster.members)} workers are up (sha256 {cluster.sha256[:12]}…)")
+    manifest["owners"] = {m.name: decision(m) for m in cluster.members}
+    manifest["run"], manifest["asked"] = config.to_dict(), plan.asked
+    display.phase(f"{len(cluster.members)} workers are up (sha256 {cluster.sha256[:12]}…)")
     if former:
         folder = RunFolder.again(former.folder, manifest, former.state.round)
-        display.say(f"taken up after round {former.state.round} of {config.rounds}: {folder.path}")
+        display.phase(
+            f"taken up after round {former.state.round} of {config.rounds}: {folder.path}"
+        )
     else:
         folder = RunFolder.new(manifest)
     before = former.spent if former else {}
@@ -175,8 +182,11 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
             )
 
     def observe(event: dict[str, Any]) -> None:
+        traffic = grid.traffic()
+        if event["event"] == "round":
+            event["traffic"] = {name: asdict(told) for name, told in traffic.items()}
         folder.event(event)
-        display.event(event, sum(t.up + t.down for t in grid.traffic().values()))
+        display.event(event, sum(t.up + t.down for t in traffic.values()))
 
     problem = ""
     training = time.monotonic()
@@ -201,15 +211,17 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
         pooled = pool(plan.shares, {name: told[name] for name in outcome.rows})
         ours = {**outcome.score.figures(), "seconds": time.monotonic() - training}
         rivals = compare(
-            pooled, config, outcome, lambda c: federate(grid, c, names=cluster.names), display.say
+            pooled, config, outcome, lambda c: federate(grid, c, names=cluster.names), display.phase
         )
         spent["comparison"] = {f"{config.strategy}, federated": ours, **rivals}
-    summary = folder.finish(config, outcome, {**spent, **_measure(cluster, outcome)})
+    measured = {**spent, "problem": problem, **_measure(cluster, outcome)}
+    summary = folder.finish(config, outcome, measured)
     if not (problem or outcome.interrupted):
         folder.forget_checkpoint()
     confusion = outcome.confusion
     weak = [] if confusion is None else worst(outcome.labels, confusion, 3)
     display.summary(summary, weak, _shown(folder.path))
+    _report(folder.path, display)
     if problem:
         print(f"\nStopped early: {problem}{_resumable(folder)}", file=sys.stderr)
         return 1
@@ -226,6 +238,15 @@ def _spent(cluster: Cluster, started: float, before: Mapping[str, float]) -> dic
         "seconds_total": round(time.monotonic() - started, 1),
     }
     return {name: before.get(name, 0) + value for name, value in now.items()}
+
+
+def _report(folder: Path, display: Display) -> None:
+    """Write the page that shows the run; the run is worth more than it."""
+    try:
+        display.phase(f"report: {_shown(report.write(folder))}")
+    except OSError as error:
+        display.say(f"no report: {error.filename}: {error.strerror}. Make room, then run python -m "
+                    f"fedrnn.report {_shown(folder)}")  # fmt: skip
 
 
 def _resumable(folder: RunFolder) -> str:
@@ -261,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         box = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
-            display = Display(plan.config.rounds)
+            display = Display(plan.config.rounds, asked.quiet, asked.json)
             cluster = stack.enter_context(
                 Cluster(plan.links, plan.researcher, box, display.say, plan.min_nodes)
             )

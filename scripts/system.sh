@@ -1,7 +1,7 @@
 #!/bin/bash
-# system.sh [cores|board|faults]: names the system packages that the lab, the emulated cores or
-# boards, or the tests of faults need and this machine lacks, and installs exactly those after one
-# question. YES=1 or CI=true answers it.
+# system.sh [cores|board|browser|faults]…: names the system packages that the lab, and the emulated
+# cores or boards, the tests of pages or those of faults, need and this machine lacks, and installs
+# exactly those after one question. YES=1 or CI=true answers it.
 set -euo pipefail
 
 # have COMMAND|FILE…: whether one of them is there. sbin is looked at too: a user's PATH omits it.
@@ -50,17 +50,22 @@ if [ "$(id -u)" != 0 ]; then
   fi
 fi
 
-if [ "${1:-}" = cores ] || [ "${1:-}" = board ]; then
+if [[ " $* " == *" cores "* || " $* " == *" board "* ]]; then
   want qemu-user-static qemu-aarch64-static
 fi
-if [ "${1:-}" = board ]; then
+if [[ " $* " == *" browser "* ]]; then
+  package=chromium
+  [ "$ID" != ubuntu ] || package=chromium-browser
+  want "$package" chromium chromium-browser google-chrome
+fi
+if [[ " $* " == *" board "* ]]; then
   want qemu-system-arm qemu-system-aarch64
   want mtools mcopy
   want fdisk sfdisk
   want e2fsprogs mke2fs
 fi
 
-if [ "${1:-}" = faults ]; then
+if [[ " $* " == *" faults "* ]]; then
   want libfaketime "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1"
 fi
 

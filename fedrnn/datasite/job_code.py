@@ -27,6 +27,7 @@ TRAINING_FILES = (
     "federation/__init__.py",
     "federation/client_app.py",
     "federation/codec.py",
+    "federation/health.py",
     "transport/__init__.py",
     "transport/wire.py",
     "transport/worker.py",

@@ -14,7 +14,7 @@ train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` and ``scales``
                                                       1 or ``loss`` is not finite
 train          the model, by parameter name           the model after local epochs
 evaluate       the model, by parameter name           metrics: confusion, calibration, loss-sum,
-                                                      withheld
+                                                      withheld, and those of ``health``
 ============== ====================================== ==========================================
 
 What strategies may add to the config is honoured: FedProx's ``proximal-mu``; ``logit-shift``,
@@ -41,6 +41,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fedrnn.federation.codec import Quantised, compress, dequantise, pack, unpack
+from fedrnn.federation.health import health
 from fedrnn.learning.data import (
     MIN_BATCH,
     PARTS,
@@ -196,6 +197,7 @@ def evaluate(message: Message, context: Context) -> Message:
         "calibration": result.calibration.reshape(-1).tolist(),
         "loss-sum": result.loss_sum,
         "rss-mb": _rss_mb(),
+        **health(),
     }
     return _reply(message, None, metrics)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fedrnn.config import RunConfig
 from fedrnn.federation.catalogue import make_strategy, restore, state_of
 from fedrnn.federation.census import Census, take_census
+from fedrnn.federation.health import FIGURES
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.state import Best, Onward, RunState
 from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_flat
@@ -92,6 +94,9 @@ def _nodes_event(outcome: Outcome) -> Event:
             "rows": sum(sum(labels.values()) for labels in parts.values()),
             **{part: sum(parts[part].values()) for part in PARTS},
             "labels": sorted(parts["train"]),
+            "names": {
+                label: sum(parts[part].get(label, 0) for part in PARTS) for label in parts["train"]
+            },
         }
         for name, parts in outcome.counts.items()
     }
@@ -189,6 +194,7 @@ class _Run:
             if reply.has_content()
         }
         total = Score.total(scores.values(), size)
+        health = {self.grid.name(r.metadata.src_node_id): _health(r) for r in replies}
         self.observe(
             {
                 "event": "evaluation",
@@ -197,6 +203,9 @@ class _Run:
                 **total.figures(),
                 "examples": total.examples,
                 "nodes": len(scores),
+                "by_node": {
+                    name: {**_plain(score), **health[name]} for name, score in scores.items()
+                },
             }
         )
         return scores
@@ -254,6 +263,22 @@ def _score(reply: Message, labels: int) -> Score:
         float(cast(float, metrics["loss-sum"])),
         np.array(metrics["calibration"], dtype=np.float64).reshape(3, BINS),
     )
+
+
+def _plain(score: Score) -> dict[str, float]:
+    figures = score.figures()
+    return {"accuracy": figures["accuracy"], "loss": figures["loss"], "examples": score.examples}
+
+
+def _health(reply: Message) -> dict[str, float]:
+    """Return what a node tells of its board, without what is no number."""
+    metrics = reply.content.metric_records["metrics"] if reply.has_content() else {}
+    told = ((name, metrics.get(name)) for name in FIGURES)
+    return {
+        name.replace("-", "_"): float(value)
+        for name, value in told
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
 
 
 @app.main()

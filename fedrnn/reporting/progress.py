@@ -1,72 +1,99 @@
-"""What a run shows while it goes on: a live line in a terminal, plain lines elsewhere."""
+"""What a run shows while it goes on: live in a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from fedrnn.datasite.layout import printable
 from fedrnn.reporting import tables
+from fedrnn.reporting.live import REFRESH, View
 
 PLAIN_LINES = 25  # as many lines of rounds as a run prints without a terminal
 
 
 class Display:
-    """Prints phases, tables and rounds; use as a context manager around the rounds."""
+    """Prints phases, tables and rounds; use as a context manager around the rounds.
 
-    def __init__(self, rounds: int) -> None:
+    With `quiet` it prints what people must know, and the results' folder; with `as_json` one object
+    a line and nothing else.
+    """
+
+    def __init__(self, rounds: int, quiet: bool = False, as_json: bool = False) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
-        self.rounds = rounds
+        self.rounds, self.quiet, self.as_json = rounds, quiet, as_json
         self.started = time.monotonic()
         self.accuracy = ""
         self._members: set[str] = set()
         self._missing: set[str] = set()
-        self._progress = Progress(
-            TextColumn("round"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
-        self._task = self._progress.add_task("train", total=rounds, figures="")
+        self.view = View(rounds)
+        self.is_live = self.console.is_terminal and not (quiet or as_json)
+        # It asks for the view itself: a live table must not soft-wrap.
+        self._live = Live(self.view, console=Console(highlight=False), refresh_per_second=REFRESH)
 
     def __enter__(self) -> Display:
-        if self.console.is_terminal:
-            self._progress.start()
+        if self.is_live:
+            self.console = self._live.console
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
-            self._progress.stop()
+        if self.is_live:
+            self._live.stop()
+            self.console = Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Print one line with the seconds since the start."""
         seconds = time.monotonic() - self.started
-        self.console.print(f"[dim]{seconds:6.1f} s[/dim]  {escape(printable(text))}")
+        if self.as_json:
+            self._object({"event": "message", "seconds": round(seconds, 3), "text": text})
+        else:
+            told = f"[dim]{seconds:6.1f} s[/dim]  {escape(self._fit(text))}"
+            self.console.print(told, soft_wrap=True)
+
+    def phase(self, text: str) -> None:
+        """Print such a line, too, unless nobody wants to know."""
+        if not self.quiet:
+            self.say(text)
+
+    def _fit(self, text: str) -> str:
+        """Return text of others as this terminal can show it."""
+        encoding = self.console.encoding
+        return printable(text).encode(encoding, "replace").decode(encoding)
+
+    def _object(self, values: dict[str, Any]) -> None:
+        print(json.dumps(_plain(values), allow_nan=False), flush=True)
 
     def nodes(self, members: list[Any], states: dict[str, str]) -> None:
         """Print how the job of each node is, and what it says of its data: counts, and no row."""
         heads = ("node", "job", "data set", "rows", "labels", "mock sample (made up)")
         table = Table(*heads, box=None, pad_edge=False)
         self._members = {member.name for member in members}
+        self.view.nodes = {name: {} for name in self._members}
+        if self.quiet or self.as_json:
+            return
         for member in members:
             told = member.described
             labels = ", ".join(told["labels"])
             mock = ", ".join(next(iter(told["mock"].values()))[:3])
             state = states[member.name]
             texts = (member.name, state, told["dataset"], f"{told['rows']:,}", labels, mock)
-            table.add_row(*(escape(printable(text)) for text in texts))
+            table.add_row(*(escape(self._fit(text)) for text in texts))
         self.console.print(table)
 
     def event(self, event: dict[str, Any], bytes_moved: int) -> None:
         """Show a round or an evaluation as `federate` tells it."""
+        if self.as_json:
+            self._object(event)
+            return
+        self.view.take(event, bytes_moved / 1e6)
         if event["event"] == "evaluation":
             self.accuracy = f"  accuracy {100 * event['accuracy']:.1f} %"
         if event["event"] != "round":
@@ -77,12 +104,12 @@ class Display:
             f"loss {event['loss']:.3f}{self.accuracy}"
             f"  {event['seconds']:.3f} s/round  {bytes_moved / 1e6:.1f} MB"
         )
-        if self.console.is_terminal:
-            self._progress.update(self._task, completed=number, figures=figures)
-        elif number % max(1, self.rounds // PLAIN_LINES) == 0 or number == self.rounds:
-            left = (self.rounds - number) * event["seconds"]
+        if self.is_live or self.quiet:
+            return
+        if number % max(1, self.rounds // PLAIN_LINES) == 0 or number == self.rounds:
             width = len(str(self.rounds))
-            self.say(f"round {number:{width}} of {self.rounds}  {figures}  {left:3.0f} s left")
+            left = f"{self.view.left:3.0f} s left"
+            self.say(f"round {number:{width}} of {self.rounds}  {figures}  {left}")
 
     def _tell_who_is_missing(self, event: dict[str, Any]) -> None:
         missing = self._members - event["nodes"].keys()
@@ -94,7 +121,13 @@ class Display:
         self._missing = missing
 
     def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:
-        """Print the table at the end."""
+        """Print the tables at the end."""
+        if self.as_json:
+            self._object({"event": "summary", "folder": folder, **summary})
+            return
+        if self.quiet:
+            self.console.print(folder, markup=False)
+            return
         table = Table(box=None, show_header=False, pad_edge=False)
         for name in tables.FIGURES:
             value = summary[name]
@@ -114,3 +147,12 @@ class Display:
             self.console.print(tables.comparison(summary))
         self.console.print()
         self.console.print(table)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has words for: it has none for what is no number."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,6 +21,7 @@ from fedrnn.inventory import CHECKOUT
 from fedrnn.learning.checkpoint import put, save
 from fedrnn.learning.evaluation import Score
 from fedrnn.reporting import checkpoint
+from fedrnn.reporting.heatmap import heatmap
 from fedrnn.reporting.split import save_split
 from fedrnn.reporting.tables import FIGURES
 
@@ -109,6 +110,9 @@ class RunFolder:
             for figure in ("accuracy", "macro_recall", "macro_f1", "calibration_error", "loss"):
                 tag = f"{figure}/{event['part']}"
                 self._board.add_scalar(tag, event[figure], event["round"])
+            for name, node in event["by_node"].items():
+                for figure in {"accuracy", "celsius", "memory_free_mb"} & node.keys():
+                    self._board.add_scalar(f"{figure}/{name}", node[figure], event["round"])
 
     def save_model(self, config: RunConfig, outcome: Outcome) -> None:
         """Write the model and point `runs/latest` here."""
@@ -156,9 +160,19 @@ class RunFolder:
         }
         self._write("summary.json", summary)
         self._metrics.close()
+        self._show_board(config, outcome)
         self._board.close()
         save_split(self.path, outcome.labels, outcome.counts)
         return summary
+
+    def _show_board(self, config: RunConfig, outcome: Outcome) -> None:
+        """Add settings and confusion matrix to the TensorBoard files, where there is room."""
+        with contextlib.suppress(OSError):
+            settings = json.dumps(config.to_dict(), indent=1)
+            self._board.add_text("settings", f"```\n{settings}\n```")
+            if outcome.confusion is not None:
+                drawn = heatmap(outcome.labels, outcome.labels, outcome.confusion, right=True)
+                self._board.add_figure("confusion", drawn, outcome.chosen)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         (self.path / name).write_text(json.dumps(content, indent=1) + "\n")

@@ -31,11 +31,12 @@ class JobEndedError(LinkError):
 
 @dataclass
 class Traffic:
-    """What one node was sent and has sent, in bytes, and how often it had to be reached anew."""
+    """What one node was sent and has sent, in bytes, how fast, and how often reached anew."""
 
     down: int = 0
     up: int = 0
     reconnects: int = -1
+    seconds: float = 0.0  # from its last message to the reply
 
 
 class Attachment:
@@ -82,6 +83,7 @@ class Attachment:
         Raises LinkError when the node stays away, or what it sends is no frame of ours.
         """
         self.remark = ""
+        started = time.perf_counter()
         if self.owes and not self.is_busy and self._writer is not None:
             self._writer.close()
         while True:
@@ -96,7 +98,9 @@ class Attachment:
                     raise ConnectionError("closed")
                 self.traffic.down += wire.write_frame(self._writer, wire.MESSAGE, *parts)
                 await self._writer.drain()
-                return await reply
+                answer = await reply
+                self.traffic.seconds = time.perf_counter() - started
+                return answer
             except asyncio.CancelledError:
                 self.owes, self._gave_up = identity, time.monotonic()
                 raise

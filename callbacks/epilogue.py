@@ -1,0 +1,128 @@
+"""What a playbook says beside its tasks: how long each role took, and at the very end what failed.
+
+A task that takes long is named every 15 seconds, with the nodes that are still at it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import threading
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: epilogue
+type: aggregate
+short_description: how long roles take, who is still at a long task, and what failed, last
+description: Enabled in ansible.cfg.
+"""
+SECONDS = 15.0
+SECRET = ("-e", "--extra-vars")
+
+
+class CallbackModule(CallbackBase):
+    """Ansible calls it; see its documentation on callback plugins."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "epilogue"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._took: dict[str, float] = {}
+        self._failed: dict[str, str] = {}
+        self._busy: set[str] = set()
+        self._role, self._task = "", ""
+        self._since = time.monotonic()
+        threading.Thread(target=self._tell, daemon=True).start()
+
+    def _tell(self) -> None:
+        told = 0.0
+        while True:
+            time.sleep(1)
+            now = time.monotonic()
+            if not self._busy or now - max(self._since, told) < SECONDS:
+                continue
+            told = now
+            line = f"… {self._task}: {now - self._since:.0f} s, {', '.join(sorted(self._busy))}\n"
+            # Not by a stream of Python's: Ansible forks, and a child would inherit its lock.
+            os.write(2, line.encode(sys.stderr.encoding or "ascii", "replace"))
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """A task begins; the time until now was the one's before."""
+        self._close()
+        self._role = task._role.get_name() if task._role else "the playbook itself"
+        self._task = task.get_name()
+
+    def v2_playbook_on_handler_task_start(self, task: Any) -> None:
+        """A handler is a task."""
+        self.v2_playbook_on_task_start(task, False)
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        """A node is at it."""
+        self._busy = {*self._busy, host.get_name()}
+
+    def _close(self) -> None:
+        now = time.monotonic()
+        if self._role:
+            self._took[self._role] = self._took.get(self._role, 0.0) + now - self._since
+        self._since, self._busy = now, set()
+
+    def _done(self, result: Any) -> None:
+        self._busy = self._busy - {result._host.get_name()}
+
+    v2_runner_on_ok = v2_runner_on_skipped = _done
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """Remember what a node says, unless nobody minds."""
+        self._done(result)
+        if not ignore_errors:
+            self._remember(result)
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        """Remember it likewise."""
+        self._done(result)
+        self._remember(result)
+
+    def _remember(self, result: Any) -> None:
+        told = result._result
+        hidden = told.get("_ansible_no_log") or result._task.no_log
+        said = "" if hidden else told.get("msg") or told.get("stderr") or told.get("stdout")
+        text = said if isinstance(said, str) else str(said)
+        name = result._host.get_name()
+        self._failed[name] = f"{result._task.get_name()}\n    {text.strip() or 'it says no more'}"
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """Say the roles' times and, last of all, what failed and how to go on."""
+        self._close()
+        self._role = ""
+        roles = sorted(self._took.items(), key=lambda one: -one[1])
+        if sum(self._took.values()) >= 1:
+            told = ", ".join(f"{name} {took:.0f} s" for name, took in roles if took >= 0.5)
+            self._display.display(f"Time by role: {told}")
+        failed = {
+            name: said
+            for name, said in self._failed.items()
+            if stats.failures.get(name) or stats.dark.get(name)
+        }
+        if not failed:
+            return
+        for name, said in failed.items():
+            self._display.display(f"\n{name} failed: {said}", color="red")
+        self._display.display(f"\nOnce that is mended, go on with: {command(sys.argv)}")
+
+
+def command(words: list[str]) -> str:
+    """Return a command line as it is typed, without what variables hold."""
+    shown = [Path(words[0]).name]
+    for before, word in pairwise(words):
+        hidden = before in SECRET or word.startswith("--extra-vars=")
+        shown.append("…" if hidden else shlex.quote(word))
+    return " ".join(shown)

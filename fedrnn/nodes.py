@@ -1,0 +1,186 @@
+"""`python -m fedrnn.nodes`: the cluster at a glance, over one SSH session per node at once."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedrnn.datasite.layout import printable
+from fedrnn.inventory import DEFAULT, Inventory, InventoryError, Node, read_inventory
+from fedrnn.reporting.glance import PROBE, Row, glance, unreachable
+
+SECONDS = 15.0  # a Pi that answers later than that is not healthy
+NARROW = 110  # columns below which a table would be a column of letters
+MOST_TOLD = 1 << 20  # characters of an answer
+EXAMPLE = """\
+example: python -m fedrnn.nodes --inventory inventory/home --watch
+exit code: 0 all are healthy, 1 not all are, 2 asked wrongly
+"""
+
+
+async def ask(inventory: Inventory, node: Node) -> Row:
+    """Return the row of one node, whatever becomes of it."""
+    more: dict[str, Any] = {"client_keys": [node.operator_key]} if node.operator_key else {}
+    hosts = str(inventory.known_hosts) if inventory.known_hosts.is_file() else None
+    if hosts is None:
+        return unreachable(node.name, f"its host key is not pinned: no {inventory.known_hosts}")
+    question = f"ASKED_AT={int(time.time())}\nTHOROUGH=no\nSITES=''\n{PROBE}"
+    try:
+        async with (
+            asyncio.timeout(SECONDS),
+            asyncssh.connect(
+                node.host, node.port, username=node.operator or (), known_hosts=hosts,
+                connect_timeout=SECONDS, **more,
+            ) as connection,
+        ):  # fmt: skip
+            done = await connection.run(f"sh -c {shlex.quote(question)}", errors="replace")
+    except TimeoutError:
+        return unreachable(node.name, f"it does not answer within {SECONDS:.0f} s")
+    except (OSError, asyncssh.Error) as error:
+        return unreachable(node.name, printable(str(error) or type(error).__name__))
+    return glance(node.name, str(done.stdout)[:MOST_TOLD])
+
+
+async def ask_all(inventory: Inventory, nodes: tuple[Node, ...]) -> list[Row]:
+    """Return the rows of all nodes, asked at once."""
+    return list(await asyncio.gather(*(ask(inventory, node) for node in nodes)))
+
+
+def is_healthy(row: Row) -> bool:
+    """Tell whether nothing is wrong with a node, as far as it tells."""
+    return not row["problems"]
+
+
+HEADS = (
+    "node", "board and system", "up", "temp.", "throttled", "memory free", "swap used",
+    "disk free", "card", "Python, torch, PySyft", "datasite", "last job",
+)  # fmt: skip
+
+
+def table(rows: list[Row], encoding: str) -> Table:
+    """Return a row per node."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in HEADS:
+        shown.add_column(head, overflow="fold")
+    for row in rows:
+        name = _fit(row["node"], encoding)
+        name.stylize("green" if is_healthy(row) else "red")
+        shown.add_row(name, *(_fit(cell, encoding) for cell in _cells(row)))
+    return shown
+
+
+def _cells(row: Row) -> list[str]:
+    if not row["reachable"]:
+        return ["does not answer"]
+    memory, swap, disk, job = row["memory_mb"], row["swap_mb"], row["disk"], row["last_job"]
+    errors = row["card_errors"]
+    versions = [row[name] or "-" for name in ("python", "torch", "pysyft")]
+    return [
+        "\n".join(filter(None, (row["model"], row["os"], row["kernel"]))) or "-",
+        _age(row["uptime_seconds"]),
+        "-" if row["celsius"] is None else f"{row['celsius']:.0f} °C",
+        row["throttled"] or "-",
+        _of(memory["free"], memory["total"]) if memory else "-",
+        _of(swap["used"], swap["total"]) if swap else "-",
+        f"{disk['free_mb'] / 1024:.1f} of {disk['total_mb'] / 1024:.1f} GB" if disk else "-",
+        "-" if errors is None else f"{errors} errors" if errors else "ok",
+        "\n".join(versions),
+        row["datasite"] or "-",
+        f"{job['job']}: {job['status']}" if job else "-",
+    ]
+
+
+def _of(part: int | None, whole: int) -> str:
+    return f"{'?' if part is None else f'{part:,}'} of {whole:,} MB"
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for name, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def _fit(text: str, encoding: str) -> Text:
+    """Return text of nodes as this terminal can show it, lines as lines."""
+    told = "\n".join(printable(line) for line in text.split("\n"))
+    return Text(told.encode(encoding, "replace").decode(encoding))
+
+
+def show(console: Console, rows: list[Row]) -> None:
+    """Print the table, and below it what is wrong; in a narrow terminal a list."""
+    encoding = console.encoding
+    if console.width < NARROW:
+        for row in rows:
+            console.print(_fit(row["node"], encoding))
+            for head, cell in zip(HEADS[1:], _cells(row), strict=False):
+                console.print(_fit(f"  {head}: {cell.replace(chr(10), ', ')}", encoding))
+    else:
+        console.print(table(rows, encoding))
+    for row in rows:
+        for colour, lines in (("red", row["problems"]), ("yellow", row["notices"])):
+            for line in lines:
+                told = _fit(f"{row['node']}: {line}", encoding)
+                told.stylize(colour)
+                console.print(told)
+    well = sum(map(is_healthy, rows))
+    console.print(f"{well} of {len(rows)} nodes are healthy")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the nodes; return 0 if all are healthy, 1 if not, 2 when asked wrongly."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fedrnn.nodes",
+        description="The cluster at a glance: every node, asked over SSH as its operator.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--inventory", type=Path, default=DEFAULT, help="the nodes (default: inventory/lab)"
+    )
+    parser.add_argument("--nodes", default="", help="ask these only: pi1,pi2")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument(
+        "--watch", type=float, nargs="?", const=5.0, metavar="SECONDS",
+        help="ask again every so many seconds (5) until Ctrl-C",
+    )  # fmt: skip
+    asked = parser.parse_args(arguments)
+    try:
+        inventory = read_inventory(asked.inventory)
+        nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
+    except InventoryError as error:
+        print(error, file=sys.stderr)
+        return 2
+    console = Console(highlight=False)
+    try:
+        while True:
+            rows = asyncio.run(ask_all(inventory, nodes))
+            if asked.watch is not None and console.is_terminal and not asked.json:
+                console.clear()
+            if asked.json:
+                print(json.dumps({"healthy": all(map(is_healthy, rows)), "nodes": rows}, indent=1))
+            else:
+                show(console, rows)
+            if asked.watch is None:
+                break
+            time.sleep(max(0.5, asked.watch))
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    return 0 if all(map(is_healthy, rows)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""`report.html`: one page that tells a run, without a network and for any screen."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fedrnn.datasite.layout import printable
+from fedrnn.reporting import pictures, story
+from fedrnn.reporting.commands import commands
+from fedrnn.reporting.faults import faults
+from fedrnn.reporting.page_model import page_model
+from fedrnn.reporting.pictures import Picture
+from fedrnn.reporting.record import Record, read
+
+NAME = "report.html"
+PLOTS = "plots"
+TEMPLATES = Path(__file__).parent / "templates"
+EXAMPLES = {"Polish": "Kowalski", "Greek": "Papadopoulos", "Finnish": "Virtanen"}
+
+
+def write(folder: Path) -> Path:
+    """Write the report of a run's folder beside what it tells of; return its path.
+
+    Raises:
+        ValueError: the folder holds no run.
+        OSError: it could not be written; it names the file.
+    """
+    record = read(folder)
+    learning, matrix = pictures.learning(record), pictures.confusion(record)
+    nodes = pictures.of_nodes(record)
+    plots = record.folder / PLOTS
+    plots.mkdir(exist_ok=True)
+    for picture in [*learning, *([matrix] if matrix else []), *nodes]:
+        picture.save(plots)
+    page = render(
+        "report.html.j2",
+        run=record.folder.name,
+        sentence=story.sentence(record),
+        figures=story.figures(record),
+        problems=record.problems,
+        model=page_model(record),
+        examples=[name for label, name in EXAMPLES.items() if label in record.labels],
+        charts={
+            "learning": shown(learning),
+            "confusion": shown([matrix])[0] if matrix else None,
+            "nodes": shown(nodes),
+        },
+        mistakes=story.mistakes(record),
+        nodes=story.nodes(record),
+        node_figures=story.NODE_FIGURES,
+        faults=faults(record),
+        job=story.job(record),
+        commands=commands(record),
+        notes=_notes(record),
+        manifest=json.dumps(record.manifest, indent=1, ensure_ascii=False),
+    )
+    path = record.folder / NAME
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page with everything from outside escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_safe,
+    )
+    script = (TEMPLATES / "classify.js").read_text(encoding="utf-8")
+    digest = hashlib.sha256(script.encode()).digest()
+    return environment.get_template(template).render(
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - ours
+        script=Markup(script),  # noqa: S704 - ours
+        script_sha256=Markup(base64.b64encode(digest).decode()),  # noqa: S704 - base64
+        **values,
+    )
+
+
+def _safe(value: Any) -> Any:
+    """Show what turns or hides text as what it is; jinja2 escapes markup afterwards."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(printable(line) for line in value.split("\n"))
+    return value
+
+
+def shown(made: list[Picture]) -> list[dict[str, Any]]:
+    """Return what a template asks of charts."""
+    return [
+        {"name": one.name, "title": one.title, "says": one.says, "svg": Markup(one.inline)}  # noqa: S704
+        for one in made
+    ]
+
+
+def _notes(record: Record) -> list[str]:
+    """Return what must be known to come to the same model."""
+    notes = ["The same data, seed and nodes come to the same model, bit for bit."]
+    changed = (record.manifest.get("controller") or {}).get("changed_files") or []
+    if changed:
+        notes.append(f"The checkout had {len(changed)} changed files that no commit holds.")
+    if sha256 := record.summary.get("model_sha256"):
+        notes.append(f"SHA-256 of model.safetensors: {sha256}")
+    return notes

@@ -1,0 +1,50 @@
+"""What a playbook says at its end, and while a task takes long: real playbooks on this machine."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def play(folder: Path, tasks: str, *words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "roles" / "slow" / "tasks").mkdir(parents=True)
+    (folder / "roles" / "slow" / "tasks" / "main.yml").write_text(tasks)
+    (folder / "play.yml").write_text(
+        "- hosts: all\n  gather_facts: false\n  connection: local\n  roles: [slow]\n"
+    )
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    command = ["ansible-playbook", "-i", "pi1,pi2,", "play.yml", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_what_failed_is_the_last_thing_one_reads_with_the_command_to_go_on(tmp_path):
+    tasks = (
+        "- name: Nobody minds\n  ansible.builtin.fail: {msg: ignored}\n  ignore_errors: true\n"
+        "- name: Something is rescued\n  block: [{ansible.builtin.fail: {msg: rescued}}]\n"
+        "  rescue: [{ansible.builtin.debug: {msg: well}}]\n"
+        "- name: The disk has room\n  ansible.builtin.fail: {msg: no room on pi2}\n"
+        "  when: inventory_hostname == 'pi2'\n"
+    )
+    done = play(tmp_path, tasks, "-e", "token=secret")
+    assert done.returncode == 2
+    last = done.stdout[done.stdout.index("PLAY RECAP") :]
+    assert last.splitlines()[-4:] == [
+        "pi2 failed: slow : The disk has room", "    no room on pi2", "",
+        "Once that is mended, go on with: ansible-playbook -i pi1,pi2, play.yml -e …",
+    ]  # fmt: skip
+    assert last.count(" failed: ") == 1
+
+
+def test_a_long_task_is_told_of_and_every_roles_time(tmp_path):
+    tasks = (
+        "- name: It is built\n  ansible.builtin.command: sleep 17\n"
+        "  when: inventory_hostname == 'pi2'\n"
+    )
+    done = play(tmp_path, tasks)
+    assert done.returncode == 0
+    assert done.stderr.startswith("… slow : It is built: 1") and ", pi2\n" in done.stderr
+    assert re.fullmatch(r"Time by role: slow \d\d s", done.stdout.splitlines()[-1])

@@ -1,0 +1,215 @@
+"""What a report says of a run: whole, cut off, broken, or one in which much went wrong."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fedrnn import report as command
+from fedrnn.arguments import parse
+from fedrnn.federation import health as board
+from fedrnn.reporting import compare, report, story
+from fedrnn.reporting.commands import commands
+from fedrnn.reporting.faults import faults
+from fedrnn.reporting.record import read
+from fedrnn.reporting.timeline import timeline
+from fedrnn.run import _config
+from tests.made_runs import make_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+def edit(path, change):
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def edit_rounds(folder, change):
+    """Let `change` edit each round's event, and drop those for which it returns False."""
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kept = [e for e in events if e["event"] != "round" or change(e) is not False]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
+
+
+def test_the_page_needs_nothing_but_itself(run):
+    page = report.write(run).read_text()
+    addresses = set(re.findall(r"https?://[^\"' <)]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "<link" not in page and "src=" not in page
+    plots = {path.name for path in (run / "plots").iterdir()}
+    assert {"accuracy.png", "accuracy.svg", "timeline.png", "confusion-matrix.svg"} <= plots
+
+
+def test_the_sentence_and_the_figures_are_those_of_the_summary(run):
+    record = read(run)
+    assert story.sentence(record) == (
+        "3 nodes trained for 24 rounds in 62 s: the model is right on 72.5 % of the names that no "
+        "node trained on."
+    )
+    values = [figure["value"] for figure in story.figures(record)]
+    assert values[0] == "72.5" and values[2] == "30.0"
+
+
+def test_the_straggler_is_named_and_the_others_wait_for_it(tmp_path):
+    times = timeline(read(make_run(tmp_path / "run", straggler=1)))
+    assert times.straggler == ("pi2", 1.0)
+    compute, wire, waiting = (times.totals["pi1"][n] for n in range(3))
+    assert waiting > compute > times.totals["pi2"][2] and wire == pytest.approx(24 * 0.004)
+
+
+def test_a_node_that_was_away_is_told_with_the_reason_and_when_it_came_back(run):
+    def away(event):
+        if 5 <= event["round"] <= 7:
+            del event["nodes"]["pi2"]
+            event["errors"]["pi2"] = "pi2: no reply in time"
+
+    edit_rounds(run, away)
+    first = faults(read(run))[0]
+    assert (first.to, first.when, first.what) == ("pi2", "rounds 5 to 7", "pi2: no reply in time")
+    assert first.did == "left out, and taken back in round 8"
+
+
+def test_dropped_updates_lost_connections_and_a_resumed_run_are_told(run):
+    edit(run / "summary.json", lambda s: s["nodes"]["pi3"].update(dropped_updates=4))
+    edit(run / "manifest.json", lambda m: m.update(taken_up=[{"after_round": 12}]))
+    told = " ".join(f"{one.to} {one.what} {one.did}" for one in faults(read(run)))
+    assert "pi3 4 updates" in told and "--resume" in told and "pi1 a lost connection" in told
+
+
+@pytest.mark.parametrize("left", [0, 1, 7])
+def test_a_run_that_was_cut_off_is_shown_for_what_there_is(run, left):
+    for name in ("summary.json", "config.json", "model.safetensors"):
+        (run / name).unlink()
+    edit_rounds(run, lambda event: event["round"] <= left)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    events = [line for line in lines if '"event": "evaluation"' not in line]
+    (run / "metrics.jsonl").write_text("\n".join(events) + '\n{"event": "rou')
+    page = report.write(run).read_text()
+    assert "it was cut off, or still goes on" in page
+    assert "lines that cannot be read: 1" in page
+    assert 'id="model"' not in page
+    assert ("no round was done" in page) == (left == 0)
+
+
+def test_a_run_of_which_only_the_manifest_is_left_has_a_page(run):
+    for path in run.iterdir():
+        if path.name != "manifest.json":
+            path.unlink()
+    assert "no round was done" in report.write(run).read_text()
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.json", "model.safetensors"])
+def test_a_broken_file_is_named_and_the_rest_is_shown(run, name):
+    (run / name).write_bytes(b'{"accuracy": 0.')
+    page = report.write(run).read_text()
+    assert f"{name} cannot be read" in page and 'id="accuracy"' in page
+
+
+def test_one_node_and_one_round_make_a_page(tmp_path):
+    page = report.write(make_run(tmp_path / "run", rounds=1, nodes=("pi1",))).read_text()
+    assert "One node trained for one round" in page
+
+
+def test_no_run_is_refused_in_a_sentence(tmp_path, capsys):
+    assert command.main([str(tmp_path / "nothing")]) == 2
+    assert "is no folder of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--nodes", "pi1,pi2"],
+        ["--local", "4", "--rounds", "7", "--split", "iid", "--seed", "3"],
+        [
+            "--strategy",
+            "fedadam",
+            "--set",
+            "eta=0.125",
+            "--set",
+            "local_epochs=2",
+            "--hidden",
+            "40",
+        ],
+        ["--hidden", "40", "--set", "logit_adjustment=0.2", "--model", "lstm", "--compare"],
+        ["--min-nodes", "2"],
+    ],
+)
+def test_the_commands_ask_for_the_same_run(run, words):
+    asked = parse(words)
+    nodes = [name for name in asked.nodes.split(",") if name]
+    settings = {**_config(asked).to_dict(), "nodes": nodes}
+    told = {name: getattr(asked, name) for name in ("local", "compare", "min_nodes")}
+
+    def change(manifest):
+        manifest["run"] = settings
+        manifest["asked"].update(told)
+
+    edit(run / "manifest.json", change)
+    lines = commands(read(run))
+    assert lines[0] == "git checkout " + 40 * "f"
+    assert any("site.yml" in line for line in lines) == (asked.local is None)
+    again = parse(lines[-1].removeprefix("python -m fedrnn.run").split())
+    assert _config(again) == _config(asked) and again.nodes == asked.nodes
+    assert {name: getattr(again, name) for name in told} == told
+
+
+def test_another_inventory_is_in_the_commands(run):
+    where = "/home/me/my cluster/inventory/home"
+    edit(run / "manifest.json", lambda m: m["asked"].update(inventory=where))
+    assert f"--inventory '{where}'" in commands(read(run))[-1]
+
+
+def test_a_board_tells_what_its_kernel_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(board, "ROOT", tmp_path)
+    assert board.health() == {}
+    for name, text in {
+        "sys/class/thermal/thermal_zone0/temp": "48312\n",
+        "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+        "proc/meminfo": "MemTotal: 948304 kB\nMemAvailable:  512000 kB\nSwapTotal: 1048576 kB\n"
+        "SwapFree:        1024000 kB\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert board.health() == {
+        "celsius": 48.312, "throttled": 0x50005, "memory-free-mb": 500.0, "swap-used-mb": 24.0,
+    }  # fmt: skip
+    (tmp_path / "run/systemd").mkdir(parents=True)
+    (tmp_path / "run/systemd/container").write_text("podman\n")
+    assert board.health() == {}
+
+
+def test_help_fits_a_screen_and_has_an_example():
+    done = subprocess.run(
+        [sys.executable, "-m", "fedrnn.report", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) <= 24 and "example:" in done.stdout
+
+
+def test_runs_are_compared_by_what_differs(tmp_path, capsys):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", rounds=36, seed=3)]
+    assert command.main([*map(str, runs), "--out", str(tmp_path / "both.html")]) == 0
+    page = (tmp_path / "both.html").read_text()
+    records = {run.name: read(run) for run in runs}
+    differ = dict(compare.settings(records))
+    assert differ == {"rounds": ["24", "36"], "seed": ["0", "3"]}
+    assert dict(compare.figures(records))["accuracy"] == ["72.5 %", "72.5 %"]
+    for name in ("by-round", "by-second", "by-byte"):
+        assert (tmp_path / "both-plots" / f"{name}.png").exists() and f'id="{name}"' in page
+        assert page.count(f'id="{name}-data-') == 2
+
+
+def test_a_run_named_twice_or_none_is_refused(run, tmp_path, capsys):
+    assert command.main([str(run), str(run)]) == 2
+    assert command.main([str(run), str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "named twice" in told and "no folder of a run" in told
