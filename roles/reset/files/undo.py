@@ -38,6 +38,7 @@ USERS, GROUPS = (
     ("fedrnn-wire", "fedrnn-job", *("fedrnn", "fedrnn-owner")),
 )
 STATE, KEPT = Path("/var/lib/fedrnn"), Path("/var/lib/fedrnn-kept")
+PERMISSIONS = "syft.pub.yaml"  # what PySyft puts into folders without anything else
 BEGIN, END = "# BEGIN nodes of the cluster", "# END nodes of the cluster"
 
 
@@ -107,7 +108,7 @@ class Undo:
         elif STATE.exists():
             worth = [STATE / "decisions.jsonl", STATE / "archive"]
             worth += sorted(STATE.glob("SyftBox/*/app_data"))
-            worth = [path for path in worth if path.is_file() or has_files(path)]
+            worth = [path for path in worth if path.is_file() or has_files(path, PERMISSIONS)]
             if worth:
                 place = KEPT / time.strftime("%Y-%m-%dT%H%M%S")
                 names = ", ".join(str(path.relative_to(STATE)) for path in worth)
@@ -298,9 +299,9 @@ def brought(before: set[str], asked: set[str]) -> list[str]:
     return sorted(extra - needed)
 
 
-def has_files(folder: Path) -> bool:
-    """Whether there is anything but folders in it."""
-    return any(not path.is_dir() for path in folder.rglob("*"))
+def has_files(folder: Path, but: str = "") -> bool:
+    """Whether there is anything but folders in it, and files of one name."""
+    return any(not path.is_dir() and path.name != but for path in folder.rglob("*"))
 
 
 def keep(worth: list[Path], place: Path) -> None:
