@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import lzma
+import mmap
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,11 +79,12 @@ class Image:
         """
         self.file.seek(0)
         hashed = Hashed(self.file)  # type: ignore[arg-type]
-        content = unpack(io.BufferedReader(hashed, BLOCK)) if self.packed else hashed
-        buffer = bytearray(BLOCK)
+        content = unpack(io.BufferedReader(hashed, BLOCK)) if self.packed else self.file
         size, programs = 0, dict.fromkeys((ARM64, ARM32), 0)
         try:
-            while count := fill(content, memoryview(buffer)):
+            for buffer, count in blocks(content):
+                if not self.packed:
+                    hashed.sum.update(memoryview(buffer)[:count])
                 if size == 0 and buffer[510:512] != b"\x55\xaa":
                     raise Refused(f"{self.path} is no image of a card: it has no partitions.")
                 for kind in programs_in(buffer, count):
@@ -132,7 +136,19 @@ def fill(file: io.RawIOBase | BinaryIO, buffer: memoryview) -> int:
     return count
 
 
-def programs_in(block: bytearray, count: int) -> list[tuple[int, int]]:
+def blocks(file: io.RawIOBase | BinaryIO) -> Iterator[tuple[mmap.mmap, int]]:
+    """Yield a file block by block, with the bytes in each; the next is read meanwhile."""
+    buffers = (mmap.mmap(-1, BLOCK), mmap.mmap(-1, BLOCK))
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(fill, file, memoryview(buffers[0]))
+        for number in itertools.count(1):
+            if not (count := coming.result()):
+                return
+            coming = reader.submit(fill, file, memoryview(buffers[number % 2]))
+            yield buffers[(number - 1) % 2], count
+
+
+def programs_in(block: bytearray | mmap.mmap, count: int) -> list[tuple[int, int]]:
     """Class and machine of the programs that begin in a block of an image."""
     first = block[:count:PAGE]
     found = []

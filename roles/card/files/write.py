@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from device import Refused, look
-from image import BLOCK, Image, Tell, fill, wanted_sum
+from image import BLOCK, Image, Tell, blocks, wanted_sum
 
 # ioctl_list(2): forget what is cached of a disk; read its partitions anew.
 BLKFLSBUF, BLKRRPART = 0x1261, 0x125F
@@ -87,11 +87,10 @@ def open_direct(device: Path, flags: int) -> int:
 def write(image: Image, device: Path, size: int, tell: Tell) -> None:
     """Write the content of an image and wait until the card has it. Raises Failed."""
     handle = open_direct(device, os.O_WRONLY)
-    buffer, done = mmap.mmap(-1, BLOCK), 0
-    view = memoryview(buffer)
+    done = 0
     try:
-        content = image.open()
-        while count := fill(content, view):
+        for buffer, count in blocks(image.open()):
+            view = memoryview(buffer)
             if count % SECTOR:  # the end of the image, which O_DIRECT does not take
                 fcntl.fcntl(handle, fcntl.F_SETFL, os.O_WRONLY)
             sent = 0
@@ -112,22 +111,19 @@ def write(image: Image, device: Path, size: int, tell: Tell) -> None:
 def compare(image: Image, device: Path, size: int, tell: Tell) -> None:
     """Read the card itself, not what is cached of it. Raises Failed with the first bad offset."""
     handle = open_direct(device, os.O_RDONLY)
-    wanted, found = mmap.mmap(-1, BLOCK), mmap.mmap(-1, BLOCK)
-    done = 0
+    found, done = mmap.mmap(-1, BLOCK), 0
     try:
         forget(device, handle)
-        content = image.open()
-        with memoryview(wanted) as view:
-            while count := fill(content, view):
-                read_back(device, handle, found, done, count)
-                if (at := first_difference(wanted, found, count)) < count:
-                    raise Failed(
-                        f"{device} gives other bytes back than were written, first at byte"
-                        f" {done + at} ({found[at]:#04x} and not {wanted[at]:#04x}). The card is"
-                        " worn out or no genuine one: take another. Its reader may be it, too."
-                    )
-                done += count
-                tell("comparing", done, size)
+        for wanted, count in blocks(image.open()):
+            read_back(device, handle, found, done, count)
+            if (at := first_difference(wanted, found, count)) < count:
+                raise Failed(
+                    f"{device} gives other bytes back than were written, first at byte"
+                    f" {done + at} ({found[at]:#04x} and not {wanted[at]:#04x}). The card is"
+                    " worn out or no genuine one: take another. Its reader may be it, too."
+                )
+            done += count
+            tell("comparing", done, size)
     finally:
         os.close(handle)
     if done != size or not image.same():
