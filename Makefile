@@ -7,7 +7,8 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify tensorboard lint test test-python test-mixed faults board cores clean
+.PHONY: help demo system venv requirements locks lab-up lab-down verify tensorboard lint test \
+  test-python test-mixed test-reset faults board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -52,6 +53,9 @@ test-python: venv ## Build Python on a node of Debian 11, and all that stands on
 
 test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
 	pytest --verbose -m apart tests/e2e/test_mixed.py
+
+test-reset: venv ## Two nodes upgraded and taken back to what they were (six minutes)
+	pytest --verbose -m apart tests/e2e/test_back_again.py
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
 	@scripts/system.sh board

@@ -1,35 +1,24 @@
-"""What makes a blank card this board's: three files for cloud-init on its boot partition."""
+"""What makes a blank card this board's: the files of playbooks/sdcard.yml on its boot partition."""
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import tempfile
 from pathlib import Path
 
-import jinja2
+from board.image import ROOT
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Where image.sh puts the boot partition: mtools' name for a file system inside a file.
 OFFSET = "@@1M"
 
 
-def write_first_boot(card: Path, name: str, account: str, public_key: str) -> None:
-    """Put name, account and its SSH key onto the boot partition of a card."""
-    engine = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 (YAML, not HTML)
-    )
-    values = {
-        "first_boot_name": name,
-        "first_boot_account": account,
-        "first_boot_key": public_key.strip(),
-        "first_boot_id": hashlib.sha256(public_key.encode()).hexdigest()[:12],
-    }
+def write_first_boot(card: Path, inventory: Path, name: str) -> None:
+    """Put onto the boot partition of a card what its node of an inventory boots into."""
     with tempfile.TemporaryDirectory() as folder:
-        for template in sorted(TEMPLATES.glob("*.j2")):
-            file = Path(folder) / template.stem
-            file.write_text(engine.get_template(template.name).render(values))
-            subprocess.run(["mcopy", "-o", "-i", f"{card}{OFFSET}", str(file), "::/"], check=True)
+        playbook = ["ansible-playbook", "-i", str(inventory), "playbooks/sdcard.yml"]
+        subprocess.run(
+            [*playbook, "--limit", name, "-e", f"card_folder={folder}"],
+            cwd=ROOT, stdout=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        files = [str(file) for file in sorted((Path(folder) / name).iterdir())]
+        subprocess.run(["mcopy", "-o", "-i", f"{card}{OFFSET}", *files, "::/"], check=True)

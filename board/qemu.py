@@ -38,6 +38,8 @@ RASPI3B = [
     *("-serial", "file:{console}", "-serial", "file:{console}.1"),
 ]
 MODELS = {"virt": VIRT, "raspi3b": RASPI3B}
+# What the kernel calls the network of each.
+INTERFACES = {"virt": "eth0", "raspi3b": "usb0"}
 HOST_KEY = re.compile(r"^(ssh-ed25519 [A-Za-z0-9+/=]+)", re.M)
 
 

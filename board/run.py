@@ -23,9 +23,9 @@ from rich.console import Console
 from board.first_boot import write_first_boot
 from board.image import CACHE, ROOT, ImageError, find_or_build
 from board.memory import Watch
-from board.qemu import MODELS, Board, BoardError, power_on
+from board.qemu import INTERFACES, MODELS, Board, BoardError, power_on
 from board.report import Report
-from board.site import ACCOUNT, NAME, VIRTUAL, Site
+from board.site import NAME, VIRTUAL, Site
 
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
@@ -48,7 +48,7 @@ class Run:
 
     def everything(self) -> None:
         """Do all phases. Raises BoardError or ImageError; the board is off afterwards."""
-        self.site.prepare()
+        self.site.prepare(INTERFACES[self.machine])
         with self.report.phase("image"):
             image = find_or_build(self.os, self.site.folder / "image.log")
         card = self.site.folder / "card.img"
@@ -58,8 +58,7 @@ class Run:
             with self.report.phase("card written"):
                 copy = ["cp", "--sparse=always", "--reflink=auto", str(image.card), str(card)]
                 subprocess.run(copy, check=True)
-                key = self.site.key.with_suffix(".pub").read_text()
-                write_first_boot(card, NAME, ACCOUNT, key)
+                write_first_boot(card, self.site.inventory, NAME)
             with power_on(self.machine, image, card, console) as board:
                 self.boot(board)
                 if self.machine == "virt":

@@ -34,8 +34,11 @@ class Site:
         """The operator's private key, which the first boot lets in."""
         return self.inventory / "keys" / "operator"
 
-    def prepare(self) -> None:
-        """Make the folder with an operator's key, for a board that does not exist yet."""
+    def prepare(self, interface: str) -> None:
+        """Make the folder with an operator's key, for a board that does not exist yet.
+
+        `interface` is what the board will call its network.
+        """
         self.inventory.mkdir(parents=True, exist_ok=True)
         self.key.parent.mkdir(mode=0o700, exist_ok=True)
         if not self.key.exists():
@@ -44,15 +47,20 @@ class Site:
         variables = self.inventory / "group_vars"
         variables.unlink(missing_ok=True)
         variables.symlink_to(ROOT / "inventory" / "lab" / "group_vars")
+        self.write_hosts({"card_interface": interface}, [])
 
-    def introduce(self, port: int, host_key: str, virtual: list[str]) -> None:
-        """Write the inventory, and pin the board's host key."""
+    def write_hosts(self, board: dict[str, object], virtual: list[str]) -> None:
+        """Write the inventory: the board with its variables, and virtual nodes."""
         nodes = {
             "children": {"lab": {"hosts": {name: {} for name in virtual}}},
-            "hosts": {NAME: {"ansible_host": "127.0.0.1", "ansible_port": port}},
+            "hosts": {NAME: board},
         }
         lab = {"vars": {"lab_first": 100}}
         (self.inventory / "hosts.json").write_text(json.dumps({"nodes": nodes, "lab": lab}))
+
+    def introduce(self, port: int, host_key: str, virtual: list[str]) -> None:
+        """Write the inventory, and pin the board's host key."""
+        self.write_hosts({"ansible_host": "127.0.0.1", "ansible_port": port}, virtual)
         pinned = self.inventory / "known_hosts"
         others = pinned.read_text().splitlines() if pinned.exists() else []
         others = [line for line in others if not line.endswith(f" {NAME}")]

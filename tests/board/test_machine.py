@@ -16,9 +16,9 @@ from board.first_boot import write_first_boot
 from board.image import Image
 from board.memory import read_peaks
 from board.qemu import BoardError, power_on
+from board.site import Site
 
 ROOT = Path(__file__).parents[2]
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA operator"
 
 
 @pytest.fixture
@@ -43,12 +43,21 @@ def test_the_first_boot_is_on_the_boot_partition(tmp_path: Path) -> None:
         file.truncate(16 << 20)
     subprocess.run(["mformat", "-i", f"{card}@@1M", "-T", "20480", "-h", "4", "-s", "16", "::"],
                    check=True)  # fmt: skip
+    site = Site(tmp_path)
+    site.prepare("usb0")
     for _ in range(2):
-        write_first_boot(card, "board", "pi", KEY)
-    read = ["mtype", "-i", f"{card}@@1M", "::/user-data"]
-    text = subprocess.run(read, check=True, capture_output=True, text=True).stdout
-    assert text.startswith("#cloud-config\n")
-    assert yaml.safe_load(text)["users"][0]["ssh_authorized_keys"] == [KEY]
+        write_first_boot(card, site.inventory, "board")
+
+    def read(file: str) -> str:
+        asked = ["mtype", "-i", f"{card}@@1M", f"::/{file}"]
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+
+    assert read("user-data").startswith("#cloud-config\n")
+    told = yaml.safe_load(read("user-data"))
+    key = site.key.with_suffix(".pub").read_text().strip()
+    assert told["hostname"] == "board"
+    assert told["users"][0]["ssh_authorized_keys"] == [key]
+    assert yaml.safe_load(read("network-config"))["ethernets"] == {"usb0": {"dhcp4": True}}
 
 
 def test_qemu_ends_with_its_block(image: Image, tmp_path: Path) -> None:

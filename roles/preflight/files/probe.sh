@@ -68,6 +68,8 @@ ask swap_own 'if [ -e /etc/rpi/swap.conf ]; then echo rpi-swap; elif [ -e /etc/d
 ask disk 'df -Pk /opt | tail -n 1'
 ask mounts 'grep -E " (/|/boot|/boot/firmware|/opt|/var) " /proc/mounts'
 ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
+# What role reset has noted before anything was changed.
+ask before 'ls /opt/fedrnn/.before.json'
 ask os_in_force 'cat /opt/fedrnn/.os-in-force'
 ask torch_proved 'cat /opt/fedrnn/venv/.torch-proved'
 ask share "$root cat /var/lib/fedrnn/share/.sha256"

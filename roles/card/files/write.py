@@ -1,0 +1,244 @@
+"""Write an image onto a card, read it back, compare, and add the first-boot files.
+
+    write.py look DEVICE                           # what would be overwritten, or why not
+    write.py write IMAGE DEVICE [--sha256 HEX] [--first-boot FOLDER] [--progress FILE]
+
+DEVICE is a removable disk, or a file with the size of one. Exit status 1 with one sentence if it
+was refused or has failed. FILE, which must exist, holds our process and how far it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import mmap
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from device import Refused, look
+from image import BLOCK, Image, Tell, blocks, wanted_sum
+
+# ioctl_list(2): forget what is cached of a disk; read its partitions anew.
+BLKFLSBUF, BLKRRPART = 0x1261, 0x125F
+# O_DIRECT wants whole sectors, of which the largest are so long.
+SECTOR = 4096
+# Compared at a time: so little stays in the processor's cache.
+PIECE = 64 << 10
+# Partition types of a FAT that a Pi's firmware reads.
+FAT = (0x0B, 0x0C, 0x0E)
+
+
+class Failed(Exception):
+    """The card, or its reader, did not do it."""
+
+
+class Progress:
+    """How far it is: once a second, on a terminal or in a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.step, self.began, self.told = file, "", 0.0, 0.0
+
+    def __call__(self, step: str, done: int, of: int) -> None:
+        """Tell, if a second has passed or a step ends."""
+        now = time.monotonic()
+        if step != self.step:
+            self.step, self.began, self.told = step, now, 0.0
+        if now - self.told < 1 and done < of:
+            return
+        self.told = now
+        speed = done / max(now - self.began, 0.001)
+        rest = f", {(of - done) / speed:.0f} s to go" if speed and done < of else ""
+        self.say(f"{step} {100 * done // of}% ({done >> 20} MiB, {speed / 1e6:.0f} MB/s{rest})")
+
+    def say(self, text: str) -> None:
+        """Leave a line for who watches."""
+        if self.file:
+            with contextlib.suppress(OSError), open(self.file, "r+") as file:  # noqa: PTH123
+                file.truncate()
+                file.write(f"{os.getpid()} {text}\n")
+        elif sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def size_of(device: Path) -> int:
+    """Bytes of a disk or a file."""
+    with device.open("rb") as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def open_direct(device: Path, flags: int) -> int:
+    """Open past the page cache where the file system can do so. A mounted disk is busy."""
+    if device.is_block_device():
+        flags |= os.O_EXCL
+    for direct in (os.O_DIRECT, 0):
+        try:
+            return os.open(device, flags | direct)
+        except OSError as error:
+            if not direct or error.errno != 22:
+                raise Refused(f"{device}: {error.strerror}. Nothing was written.") from None
+    raise AssertionError
+
+
+def write(image: Image, device: Path, size: int, tell: Tell) -> None:
+    """Write the content of an image and wait until the card has it. Raises Failed."""
+    handle = open_direct(device, os.O_WRONLY)
+    done = 0
+    try:
+        for buffer, count in blocks(image.open()):
+            view = memoryview(buffer)
+            if count % SECTOR:  # the end of the image, which O_DIRECT does not take
+                fcntl.fcntl(handle, fcntl.F_SETFL, os.O_WRONLY)
+            sent = 0
+            while sent < count:
+                sent += os.write(handle, view[sent:count])
+            done += count
+            tell("writing", done, size)
+        os.fsync(handle)
+    except OSError as error:
+        raise Failed(
+            f"{device} took no more at byte {done}: {error.strerror}. A card that was bought for"
+            " larger than it is does so, too; take another one."
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def compare(image: Image, device: Path, size: int, tell: Tell) -> None:
+    """Read the card itself, not what is cached of it. Raises Failed with the first bad offset."""
+    handle = open_direct(device, os.O_RDONLY)
+    found, done = mmap.mmap(-1, BLOCK), 0
+    try:
+        forget(device, handle)
+        for wanted, count in blocks(image.open()):
+            read_back(device, handle, found, done, count)
+            if (at := first_difference(wanted, found, count)) < count:
+                raise Failed(
+                    f"{device} gives other bytes back than were written, first at byte"
+                    f" {done + at} ({found[at]:#04x} and not {wanted[at]:#04x}). The card is"
+                    " worn out or no genuine one: take another. Its reader may be it, too."
+                )
+            done += count
+            tell("comparing", done, size)
+    finally:
+        os.close(handle)
+    if done != size or not image.same():
+        raise Failed(f"{image.path} changed while it was written: run the same command again.")
+
+
+def forget(device: Path, handle: int) -> None:
+    """Forget what the kernel has cached of a card."""
+    if device.is_block_device():
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(handle, BLKFLSBUF)
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_back(device: Path, handle: int, into: mmap.mmap, offset: int, count: int) -> None:
+    """Read so many bytes of a card. Raises Failed with the offset of the first that it has not."""
+    with memoryview(into) as view:
+        got = 0
+        while got < count:
+            step = BLOCK - got
+            try:
+                more = os.preadv(handle, [view[got : got + step]], offset + got)
+            except OSError as error:
+                for at in range(offset + got, offset + count, SECTOR):
+                    with contextlib.suppress(OSError):
+                        os.preadv(handle, [view[:SECTOR]], at)
+                        continue
+                    raise Failed(
+                        f"{device} cannot be read at byte {at}: {error.strerror}. The card is"
+                        " worn out: take another one."
+                    ) from None
+                continue
+            if not more:
+                raise Failed(f"{device} ends at byte {offset + got}.")
+            got += more
+
+
+def first_difference(one: mmap.mmap, other: mmap.mmap, count: int) -> int:
+    """Index of the first byte in which two blocks differ, `count` where they are the same."""
+    for at in range(0, count, PIECE):
+        end = min(at + PIECE, count)
+        if one[at:end] != other[at:end]:
+            return next(n for n in range(at, end) if one[n] != other[n])
+    return count
+
+
+def boot_partition(device: Path) -> int:
+    """Where the first FAT partition of a card begins, in bytes. Raises Failed."""
+    with device.open("rb") as file:
+        table = file.read(512)[446:510]
+    for entry in struct.iter_unpack("<4xB3xII", table):
+        if entry[0] in FAT:
+            return int(entry[1]) * 512
+    raise Failed(f"{device} has no FAT partition: copy the first-boot files there by hand.")
+
+
+def add(folder: Path, device: Path) -> None:
+    """Put files onto the boot partition, and read them back from the card. Raises Failed."""
+    place = f"{device}@@{boot_partition(device)}"
+    files = sorted(folder.iterdir())
+    # Images are made with more geometries than mtools likes.
+    environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
+    copy = ["mcopy", "-o", "-i", place, *map(str, files), "::/"]
+    done = subprocess.run(copy, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"mcopy could not write the first-boot files: {done.stderr.strip()}")
+    handle = os.open(device, os.O_RDWR)
+    try:
+        os.fsync(handle)
+        forget(device, handle)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(handle, BLKRRPART)
+    finally:
+        os.close(handle)
+    for file in files:
+        read = ["mtype", "-i", place, f"::/{file.name}"]
+        done_ = subprocess.run(read, env=environment, capture_output=True, check=False)
+        if done_.stdout != file.read_bytes():
+            raise Failed(f"{device} does not give {file.name} back as it was written.")
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("look").add_argument("device", type=Path)
+    writing = commands.add_parser("write")
+    writing.add_argument("image", type=Path)
+    writing.add_argument("device", type=Path)
+    writing.add_argument("--sha256", default="", help="default: from IMAGE.sha256")
+    writing.add_argument("--first-boot", type=Path)
+    writing.add_argument("--progress", default="")
+    asked = parser.parse_args()
+    try:
+        what = look(asked.device)
+        if asked.command == "look":
+            print(what)
+            return 0
+        tell = Progress(asked.progress)
+        image = Image(asked.image)
+        size = image.check(wanted_sum(asked.image, asked.sha256), tell)
+        if (room := size_of(asked.device)) < size:
+            raise Refused(f"{asked.device} has {room} bytes, and the image {size}: a larger card.")
+        write(image, asked.device, size, tell)
+        compare(image, asked.device, size, tell)
+        if asked.first_boot:
+            add(asked.first_boot, asked.device)
+    except (Refused, Failed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{asked.device} has the {size} bytes of {asked.image.name}, read back and compared.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

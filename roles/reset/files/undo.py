@@ -1,0 +1,353 @@
+"""Take from a node what the roles brought, and nothing else; see roles/reset/README.md.
+
+Reads JSON: ``act``, false to tell only; ``purge``; ``swap_file``; ``packages``, those that roles
+ask apt for. Prints one line for each thing that is, or would be, taken away. What was interrupted
+is finished by the next run: the note of what was before goes last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+NOTE = Path("/opt/fedrnn/.before.json")
+SYSTEM = "/etc/systemd/system"
+FILES = [
+    "/etc/ssh/sshd_config.d/05-fedrnn-hardening.conf", "/etc/ssh/sshd_config.d/50-fedrnn.conf",
+    "/etc/systemd/journald.conf.d/50-fedrnn.conf", "/etc/apt/apt.conf.d/52fedrnn-upgrades",
+    "/etc/cloud/cloud.cfg.d/99-fedrnn.cfg", "/etc/rpi/swap.conf.d/50-fedrnn.conf",
+    "/etc/systemd/zram-generator.conf.d/50-fedrnn.conf", "/etc/sysusers.d/fedrnn.conf",
+    "/etc/tmpfiles.d/fedrnn.conf", "/usr/local/bin/fedrnn-owner",
+    "/usr/local/lib/systemd/system/fedrnn-datasite.path",
+    "/usr/local/lib/systemd/system/fedrnn-datasite.service",
+    "/usr/local/lib/systemd/system/fedrnn-job@.service",
+    "/usr/local/lib/systemd/system/fedrnn-launch.socket",
+    "/usr/local/lib/systemd/system/fedrnn-launch@.service",
+]  # fmt: skip
+OURS = "# By Ansible: /tmp in memory"  # how our tmp.mount begins
+USERS, GROUPS = (
+    ("fedrnn", "fedrnn-owner"),
+    ("fedrnn-wire", "fedrnn-job", *("fedrnn", "fedrnn-owner")),
+)
+STATE, KEPT = Path("/var/lib/fedrnn"), Path("/var/lib/fedrnn-kept")
+PERMISSIONS = "syft.pub.yaml"  # what PySyft puts into folders without anything else
+BEGIN, END = "# BEGIN nodes of the cluster", "# END nodes of the cluster"
+
+
+class Undo:
+    """One node."""
+
+    def __init__(self, asked: dict) -> None:
+        self.asked = asked
+        self.before = json.loads(NOTE.read_text()) if NOTE.exists() else None
+        self.gone: set[str] = set()
+
+    def do(self, what: str, work: Callable[[], object]) -> None:
+        """Tell what is taken away, and do so unless only that was asked for."""
+        print(what)
+        if self.asked["act"]:
+            work()
+
+    def everything(self) -> None:
+        """In this order: what runs, what it has, what it stands on."""
+        self.units()
+        self.results()
+        self.swap()
+        for name in FILES:
+            self.file(Path(name))
+        mount = Path(SYSTEM, "tmp.mount")
+        if mount.is_file() and mount.read_text().startswith(OURS):
+            self.file(mount)
+            self.file(Path(SYSTEM, "local-fs.target.wants/tmp.mount"))
+        self.tree(Path("/etc/fedrnn"))
+        self.accounts()
+        if self.before:
+            self.texts()
+            self.names()
+            self.packages()
+            self.folders()
+        self.in_force()
+        for folder in ("/run/fedrnn", "/opt/fedrnn"):
+            if Path(folder).exists():
+                self.do(f"{folder} is removed", lambda folder=folder: rmtree(Path(folder)))
+
+    def file(self, path: Path) -> None:
+        """Remove a file of ours."""
+        if path.is_symlink() or path.exists():
+            self.gone.add(str(path))
+            self.do(f"{path} is removed", path.unlink)
+
+    def units(self) -> None:
+        """Nothing of ours runs, or would run at boot."""
+        listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "fedrnn-*")
+        names = [line.split()[0] for line in listed.splitlines()]
+        # First what starts others.
+        names.sort(key=lambda name: not name.endswith((".path", ".socket")))
+        if names:
+            self.do(f"{', '.join(names)} is stopped", lambda: run("systemctl", "stop", *names))
+        for link in sorted(Path(SYSTEM).glob("*.wants/fedrnn-*")):
+            self.file(link)
+        for link in sorted(Path(SYSTEM).glob("fedrnn-*")):
+            if link.is_symlink():
+                self.file(link)
+        with contextlib.suppress(KeyError):
+            self.file(Path(SYSTEM, f"user@{pwd.getpwnam('fedrnn').pw_uid}.service"))
+
+    def results(self) -> None:
+        """Results of jobs and the owner's log stay, out of the way, unless they are to go."""
+        if self.asked["purge"]:
+            self.tree(KEPT)
+        elif STATE.exists():
+            worth = [STATE / "decisions.jsonl", STATE / "archive"]
+            worth += sorted(STATE.glob("SyftBox/*/app_data"))
+            worth = [path for path in worth if path.is_file() or has_files(path, PERMISSIONS)]
+            if worth:
+                place = KEPT / time.strftime("%Y-%m-%dT%H%M%S")
+                names = ", ".join(str(path.relative_to(STATE)) for path in worth)
+                self.do(f"{names} moves from {STATE} to {place}", lambda: keep(worth, place))
+        self.tree(STATE)
+
+    def tree(self, folder: Path) -> None:
+        """Remove a folder of ours."""
+        if folder.exists():
+            self.do(f"{folder} is removed", lambda: rmtree(folder))
+
+    def swap(self) -> None:
+        """Our swap file is no swap. What made swap before does so again: see texts and units."""
+        swap = self.asked["swap_file"]
+        ours = f"{swap} none swap sw 0 0"
+        text = Path("/etc/fstab").read_text() if Path("/etc/fstab").exists() else ""
+        lines = [" ".join(line.split()) for line in text.splitlines()]
+        if ours in lines and self.before and swap not in self.before["there"]:
+            if swap in Path("/proc/swaps").read_text():
+                self.do(f"swap on {swap} ends", lambda: run("swapoff", swap))
+            self.file(Path(swap))
+        self.file(Path(f"{swap}.new"))
+        if Path(FILES[6]).exists() and "/dev/zram0" in Path("/proc/swaps").read_text():
+            units = ("dev-zram0.swap", "systemd-zram-setup@zram0.service")
+            self.do("swap on /dev/zram0 ends", lambda: run("systemctl", "stop", *units))
+
+    def accounts(self) -> None:
+        """The accounts and groups of the datasite."""
+        for kind, names, remove in (
+            ("passwd", USERS, ("userdel", "--force")), ("group", GROUPS, ("groupdel",)),
+        ):  # fmt: skip
+            for name in names:
+                if run("getent", kind, name):
+                    # userdel takes a group of the same name along.
+                    self.do(f"the {kind} entry of {name} is removed",
+                            lambda name=name, remove=remove: run(*remove, name))  # fmt: skip
+
+    def texts(self) -> None:
+        """Lines that roles added are gone from the system's files, those they took are back."""
+        for name, before in self.before["files"].items():
+            path = Path(name)
+            now = path.read_text(errors="surrogateescape") if path.is_file() else None
+            wanted = restored(name, now, before, self.asked["swap_file"])
+            if wanted == now:
+                continue
+            if wanted is None:
+                self.file(path)
+                continue
+            self.gone.add(name)
+            self.do(f"{name} gets its own lines back",
+                    lambda path=path, wanted=wanted: put(path, wanted))  # fmt: skip
+
+    def names(self) -> None:
+        """Host name and time zone."""
+        old, zone = self.before["hostname"], self.before["localtime"]
+        contained = not subprocess.call(["systemd-detect-virt", "-qc"])
+        if os.uname().nodename != old and not contained:
+            self.do(f"its name is {old} again", lambda: run("hostnamectl", "set-hostname", old))
+        link = Path("/etc/localtime")
+        found = str(link.readlink()) if link.is_symlink() else None
+        if found != zone:
+            self.do(f"its time zone is {zone or 'the default'} again", lambda: relink(link, zone))
+
+    def packages(self) -> None:
+        """What the roles asked apt for and what came with it, unless something else needs it."""
+        try:
+            extra = brought(set(self.before["packages"]), set(self.asked["packages"]))
+        except ImportError:
+            print("python3-apt is not installed: packages stay")
+            return
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
+        if extra:
+            self.do(f"packages {' '.join(extra)} are removed",
+                    lambda: must(*apt, "--yes", "purge", *extra))  # fmt: skip
+        # Role swap removes no other.
+        zram = "systemd-zram-generator"
+        if zram in self.before["packages"] and not run("dpkg-query", "-Wf", "${Version}", zram):
+            self.do(f"{zram} is installed again", lambda: must(*apt, "--yes", "install", zram))
+
+    def folders(self) -> None:
+        """Folders that were not there before and have nothing in them."""
+        from_note = [
+            "/etc/systemd/journald.conf.d", "/etc/rpi/swap.conf.d", "/etc/rpi",
+            "/etc/systemd/zram-generator.conf.d", "/etc/sysusers.d", "/etc/tmpfiles.d",
+            "/usr/local/lib/systemd/system", "/usr/local/lib/systemd",
+        ]  # fmt: skip
+        homes = [home / ".ansible" for home in (*Path("/home").glob("*"), Path("/root"))]
+        for home in homes:
+            from_note += [str(home / "tmp"), str(home)]
+        for name in from_note:
+            path = Path(name)
+            here = name not in self.before["there"] and path.is_dir()
+            if here and not has_files(path):
+                self.do(f"{name} is removed", lambda path=path: rmtree(path))
+
+    def in_force(self) -> None:
+        """systemd, sshd and what makes swap read what is left."""
+        if not self.gone:
+            return
+        self.do("systemd reads its units anew", lambda: run("systemctl", "daemon-reload"))
+        if any(name.startswith("/etc/ssh/") for name in self.gone):
+            self.do(
+                "sshd reads its settings anew",
+                lambda: run("systemctl", "try-reload-or-restart", "ssh"),
+            )
+        if any("journald" in name for name in self.gone):
+            self.do("the journal restarts", lambda: run("systemctl", "restart", "systemd-journald"))
+        for unit in (self.before or {}).get("enabled", []):
+            if run("systemctl", "is-enabled", unit) != "enabled\n":
+                self.do(
+                    f"{unit} is enabled again", lambda unit=unit: run("systemctl", "enable", unit)
+                )
+            if unit in ("dphys-swapfile.service", "zramswap.service"):
+                self.do(
+                    f"{unit} makes its swap", lambda unit=unit: run("systemctl", "restart", unit)
+                )
+
+
+def restored(name: str, now: str | None, before: str | None, swap: str) -> str | None:
+    """A file of the system's without what roles did to it; what others did since stays."""
+    if now is None:
+        return now
+    lines, old = now.splitlines(), (before or "").splitlines()
+    if name == "/etc/hosts":
+        if BEGIN in " ".join(lines):
+            begin = next(n for n, line in enumerate(lines) if line.startswith(BEGIN))
+            end = next((n for n, line in enumerate(lines) if line.startswith(END)), begin)
+            del lines[begin : end + 1]
+        lines = swapped(lines, old, "127.0.1.1")
+    elif name == "/etc/fstab":
+        lines = [
+            x for x in lines if x in old or x.split() != [swap, "none", "swap", "sw", "0", "0"]
+        ]
+        # Role swap makes comments of what else is swap.
+        lines = [
+            x[2:] if x not in old and x.startswith("# ") and x[2:] in old else x for x in lines
+        ]
+    elif name == "/etc/default/locale":
+        lines = swapped(lines, old, "LANG=")
+    elif name == "/etc/dphys-swapfile":
+        for key in ("CONF_SWAPSIZE=", "CONF_MAXSWAP="):
+            lines = swapped(lines, old, key, f"#{key}")
+    elif name.endswith("cmdline.txt"):
+        if "cgroup_enable=memory" not in (before or ""):
+            lines = [line.replace(" cgroup_enable=memory", "") for line in lines]
+    else:
+        return before
+    if before is None and not lines:
+        return None
+    text = "\n".join(lines) + "\n"
+    # Whoever wrote a file without an end to its last line finds it so.
+    return before if before is not None and text.strip() == before.strip() else text
+
+
+def swapped(lines: list[str], old: list[str], *begins: str) -> list[str]:
+    """Lines in which those with a begin are as they were before."""
+    theirs = [line for line in old if line.startswith(begins)]
+    ours = [line for line in lines if line.startswith(begins)]
+    if ours == theirs:
+        return lines
+    at = next((n for n, line in enumerate(lines) if line in ours), len(lines))
+    rest = [line for line in lines if line not in ours]
+    return rest[:at] + theirs + rest[at:]
+
+
+def brought(before: set[str], asked: set[str]) -> list[str]:
+    """Packages that came by the roles: since, asked for or for what was asked for, and not needed.
+
+    What the owner has installed since (apt calls it manual) stays with all that it needs.
+    """
+    import apt
+
+    cache = apt.Cache()
+    here = {package.shortname: package for package in cache if package.is_installed}
+    extra = set(here) - before
+    own = {n for n in extra - asked if not here[n].is_auto_installed}
+    needed, look = set(own), [(n, True) for n in own] + [(n, False) for n in before & set(here)]
+    while look:
+        name, theirs = look.pop()
+        kinds = ("PreDepends", "Depends", *(("Recommends",) if theirs else ()))
+        for group in here[name].installed.get_dependencies(*kinds):
+            found = {v.package.shortname for one in group for v in one.installed_target_versions}
+            if found & before:
+                continue
+            for new in (found & extra) - needed:
+                needed.add(new)
+                look.append((new, theirs))
+    return sorted(extra - needed)
+
+
+def has_files(folder: Path, but: str = "") -> bool:
+    """Whether there is anything but folders in it, and files of one name."""
+    return any(not path.is_dir() and path.name != but for path in folder.rglob("*"))
+
+
+def keep(worth: list[Path], place: Path) -> None:
+    """Move what is worth keeping to where root alone reads it."""
+    KEPT.mkdir(mode=0o700, exist_ok=True)
+    for path in worth:
+        new = place / path.relative_to(STATE)
+        new.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.rename(new)
+    run("chown", "-R", "root:root", str(place))
+
+
+def put(path: Path, text: str) -> None:
+    """Change a file in its place: podman's /etc/hosts cannot be replaced, a card has no owners."""
+    with path.open("w", errors="surrogateescape") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def relink(link: Path, target: str | None) -> None:
+    """Make a link point where it did."""
+    link.unlink(missing_ok=True)
+    if target:
+        link.symlink_to(target)
+
+
+def rmtree(folder: Path) -> None:
+    """Remove a folder, its note last: what is interrupted is finished by the next run."""
+    for path in sorted(folder.iterdir()):
+        if path != NOTE:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    shutil.rmtree(folder)
+
+
+def run(*command: str) -> str:
+    """What a command prints, whatever its status."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def must(*command: str) -> None:
+    """Run a command. Ends with what it says if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+
+
+if __name__ == "__main__":
+    Undo(json.load(sys.stdin)).everything()

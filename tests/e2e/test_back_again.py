@@ -1,0 +1,184 @@
+"""Two nodes of a clone, from bare to an upgraded cluster and back: what each step leaves behind.
+
+The tests are steps of one story, in this order; what comes first of a later one is checked there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clone import clone
+from cluster import Lab, Run, ansible_playbook, flat, must
+
+pytestmark = pytest.mark.apart
+NODES = ("pi1", "pi2")
+# Packages, accounts, groups, units, and every file with mode, owner and content. Not what any
+# system changes of itself: logs, caches, and the notes of dpkg and ucf.
+LOOK = r"""
+LC_ALL=C
+dpkg-query -Wf 'package ${db:Status-Abbrev} ${Package} ${Version}\n'
+getent passwd; getent group
+systemctl list-unit-files --no-legend --plain | awk '$2 != "transient" { print "unit", $1, $2 }'
+find /etc /opt /var /home /usr/local /root -xdev \
+  \( -path /var/cache -o -path /var/log -o -path /var/tmp -o -path /var/lib/apt/lists \
+  -o -path /var/lib/dpkg -o -path /var/lib/ucf \) -prune -o \
+  \( -type f -printf '%p %m %u %g ' -exec sha256sum {} \; \) -o -printf '%p %y %m %u %g %l\n' |
+  sed 's/  .*//' | sort
+"""
+# The copies that passwd's tools leave beside their files, and sudo's note that it was used.
+OF_ITSELF = re.compile(r"/etc/(passwd|group|g?shadow)- |/home/pi/\.sudo_as_admin_successful ")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("back") / "fedrnn"
+    with clone(folder, **dict.fromkeys(NODES, "bookworm")) as lab:
+        must(play(lab, "playbooks/lab_up.yml"))
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def bare(site: Lab) -> dict[str, set[str]]:
+    return {node: look(site, node) for node in NODES}
+
+
+def play(lab: Lab, *arguments: str) -> Run:
+    return ansible_playbook(*arguments, cwd=lab.root)
+
+
+def reset(lab: Lab, *more: str) -> Run:
+    return play(lab, "-e", "confirm=lab", *more, "playbooks/reset.yml")
+
+
+def look(lab: Lab, node: str) -> set[str]:
+    lines = lab.podman("exec", lab.container(node), "sh", "-c", LOOK).splitlines()
+    return {line for line in lines if not OF_ITSELF.match(line)}
+
+
+def root(lab: Lab, node: str, command: str) -> str:
+    return lab.podman("exec", lab.container(node), "sh", "-euc", command)
+
+
+def test_a_half_finished_site_is_taken_back(site: Lab, bare: dict[str, set[str]]) -> None:
+    must(play(site, "--tags", "os,python", "site.yml"))
+    # As a run that was killed in the middle of installing wheels leaves it.
+    for node in NODES:
+        root(site, node, "mkdir -p /opt/fedrnn/wheels/cache; echo half > /opt/fedrnn/wheels/x.whl")
+        assert look(site, node) != bare[node]
+    must(reset(site))
+    for node in NODES:
+        assert look(site, node) ^ bare[node] == set()
+
+
+def test_a_second_reset_changes_nothing(site: Lab) -> None:
+    run = must(reset(site))
+    assert set(run.changed.values()) == {0}
+    assert "there is nothing of fedrnn" in run.text
+
+
+def test_another_inventorys_name_or_none_changes_nothing(site: Lab) -> None:
+    for more, words in (
+        (("-e", "confirm=home"), "You have named home, and this inventory is lab"),
+        ((), "The inventory is lab, and nothing was typed"),
+    ):
+        run = play(site, *more, "playbooks/reset.yml")
+        assert run.rc != 0 and words in flat(run.text) and set(run.changed.values()) <= {0}
+
+
+@pytest.fixture(scope="module")
+def older(site: Lab) -> Path:
+    """The lock of these nodes with an older idna, and the current text beside it."""
+    (lock,) = (site.root / "roles/wheelhouse/files/locks").glob("x86_64-cp311.txt")
+    folder = site.root / ".cache/older"
+    fetch = ["-m", "pip", "download", "-q", "--no-deps", "-d", folder, "idna==3.10"]
+    subprocess.run([sys.executable, *fetch], check=True)
+    (wheel,) = folder.glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    current = lock.with_suffix(".current")
+    current.write_text(lock.read_text())
+    line = f"idna==3.10 --hash=sha256:{digest}"
+    lock.write_text(re.sub(r"(?m)^idna==.*$", line, lock.read_text()))
+    assert lock.read_text() != current.read_text()
+    # A wheelhouse of its own: the clone's is this one's, and others would fetch anew.
+    shared = site.root / ".cache/wheelhouse"
+    origin = shared.resolve()
+    shared.unlink()
+    shared.mkdir()
+    subprocess.run(["cp", "-a", "--reflink=auto", origin / lock.stem, shared], check=True)
+    return lock
+
+
+def idna(lab: Lab, node: str) -> str:
+    python = "/opt/fedrnn/venv/bin/python -c 'import idna; print(idna.__version__)'"
+    return root(lab, node, python).strip()
+
+
+def test_an_upgrade_that_fails_in_the_middle_leaves_the_rest_alone(site: Lab, older: Path) -> None:
+    must(play(site, "site.yml"))
+    assert [idna(site, node) for node in NODES] == ["3.10", "3.10"]
+    older.write_text(older.with_suffix(".current").read_text())
+    # pi1 cannot write where the wheels go.
+    root(site, "pi1", "mount -t tmpfs -o ro tmpfs /var/lib/fedrnn/share")
+    try:
+        run = play(site, "playbooks/upgrade.yml")
+    finally:
+        root(site, "pi1", "umount /var/lib/fedrnn/share")
+    said = flat(run.text)
+    assert run.rc != 0 and "pi1 is not upgraded" in said and "Not touched: pi2" in said
+    assert "run the same command again" in said
+    assert idna(site, "pi2") == "3.10"
+    assert root(site, "pi1", "systemctl is-active fedrnn-datasite.path || true") == "inactive\n"
+
+
+def test_a_node_with_a_job_goes_on_and_is_not_upgraded(site: Lab, older: Path) -> None:
+    unit = "fedrnn-job@someone:train.service"
+    file = f"/run/systemd/system/{unit}"
+    make = f"printf '[Service]\\nExecStart=sleep 900\\n' > {file}; systemctl daemon-reload"
+    root(site, "pi1", f"{make}; systemctl start {unit}")
+    try:
+        run = play(site, "-e", "upgrade_wait=5", "playbooks/upgrade.yml")
+    finally:
+        root(site, "pi1", f"systemctl stop {unit}; rm {file}; systemctl daemon-reload")
+    said = flat(run.text)
+    assert run.rc != 0 and f"pi1 still runs {unit}" in said
+    assert "pi1 goes on as before" in said and "Not touched: pi2" in said
+
+
+def test_the_same_command_again_upgrades_every_node(site: Lab, older: Path) -> None:
+    must(play(site, "playbooks/upgrade.yml"))
+    for node in NODES:
+        assert idna(site, node) != "3.10"
+        assert root(site, node, "systemctl is-active fedrnn-datasite.path") == "active\n"
+
+
+def test_reset_keeps_results_and_decisions_and_nothing_else(
+    site: Lab, bare: dict[str, set[str]]
+) -> None:
+    write = (
+        "cd /var/lib/fedrnn; echo '{}' > decisions.jsonl; mkdir -p archive/r; echo 1 > archive/r/x;"
+        "chown -R fedrnn-owner archive decisions.jsonl; echo mine > /opt/mine"
+    )
+    root(site, "pi1", write)
+    must(reset(site))
+    after = look(site, "pi1") - bare["pi1"]
+    assert {line.split()[0] for line in after if not line.startswith("/var/lib/fedrnn-kept")} == {
+        "/opt/mine"
+    }
+    assert bare["pi1"] - look(site, "pi1") == set()
+    kept = root(site, "pi1", "cd /var/lib/fedrnn-kept/*; find . -type f | sort")
+    assert kept == "./archive/r/x\n./decisions.jsonl\n"
+    assert root(site, "pi1", "stat -c '%a %U' /var/lib/fedrnn-kept") == "700 root\n"
+    assert look(site, "pi2") ^ bare["pi2"] == set()
+
+
+def test_purge_takes_them_too(site: Lab, bare: dict[str, set[str]]) -> None:
+    must(reset(site, "-e", "purge=true"))
+    root(site, "pi1", "rm /opt/mine")
+    for node in NODES:
+        assert look(site, node) ^ bare[node] == set()

@@ -1,0 +1,351 @@
+"""Writing a card: what is refused before anything is written, and what is found afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FILES = Path(__file__).parents[2] / "roles" / "card" / "files"
+PROGRAM = FILES / "write.py"
+sys.path.insert(0, str(FILES))
+import write  # noqa: E402
+from device import Refused, judge, look  # noqa: E402
+from image import BLOCK, Image  # noqa: E402
+
+ARM64, ARM32, PC = (2, 183), (1, 40), (2, 62)
+SIZE = 10 << 20
+
+
+def elf(kind: tuple[int, int]) -> bytes:
+    """The first bytes of a program, elf(5)."""
+    return b"\x7fELF" + bytes([kind[0], 1, 1]) + bytes(9) + struct.pack("<HH", 2, kind[1])
+
+
+def content(*kinds: tuple[int, int], size: int = SIZE) -> bytearray:
+    """A card's image: a table with a FAT partition at 1 MiB, and programs in the second."""
+    data = bytearray(os.urandom(size))
+    data[446:510] = struct.pack("<4xB3xII", 0x0C, 2048, 12288) + bytes(48)
+    data[510:512] = b"\x55\xaa"
+    for n, kind in enumerate(kinds or (ARM64, ARM64)):
+        at = (8 << 20) + n * 8192
+        data[at : at + 20] = elf(kind)
+    return data
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, PROGRAM, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+class Table:
+    """An image with its checksum beside it, and a card."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image, self.card = folder / "os.img", folder / "card"
+        self.card.write_bytes(bytes(SIZE + 4096))
+
+    def lay(self, data: bytes, name: str = "os.img") -> Path:
+        self.image = self.image.with_name(name)
+        self.image.write_bytes(data)
+        self.note(hashlib.sha256(data).hexdigest())
+        return self.image
+
+    def note(self, digest: str) -> None:
+        Path(f"{self.image}.sha256").write_text(f"{digest}  {self.image.name}\n")
+
+    def write(self, *more: str | Path) -> subprocess.CompletedProcess[str]:
+        return run("write", self.image, self.card, *more)
+
+    def refused(self, *words: str, more: tuple[str, ...] = ()) -> None:
+        before = self.card.read_bytes()
+        done = self.write(*more)
+        assert done.returncode == 1, done.stdout
+        for word in words:
+            assert word in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+        assert self.card.read_bytes() == before
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["os.img", "os.img.xz"])
+@pytest.mark.parametrize("odd", [0, 512])
+def test_the_card_has_the_bytes_of_the_image(table: Table, name: str, odd: int) -> None:
+    data = bytes(content(size=SIZE + odd))
+    table.lay(lzma.compress(data, preset=0) if name.endswith("xz") else data, name)
+    done = table.write()
+    assert done.returncode == 0, done.stderr
+    assert f"{len(data)} bytes of {name}, read back and compared" in done.stdout
+    assert table.card.read_bytes() == data + bytes(4096 - odd)
+
+
+def test_a_checksum_may_be_given(table: Table) -> None:
+    data = bytes(content())
+    table.lay(data)
+    Path(f"{table.image}.sha256").unlink()
+    table.refused("is not known", "-e sha256=")
+    assert table.write("--sha256", hashlib.sha256(data).hexdigest().upper()).returncode == 0
+
+
+def test_a_wrong_checksum_is_refused(table: Table) -> None:
+    table.lay(bytes(content()))
+    table.note("0" * 64)
+    table.refused("not 0000", "Download it again")
+
+
+def test_a_cut_xz_is_refused_whatever_its_checksum(table: Table) -> None:
+    packed = lzma.compress(bytes(content()), preset=0)
+    for cut in (len(packed) // 2, len(packed) - 4):
+        table.lay(packed[:cut], "os.img.xz")
+        table.refused("is cut off", "Download it again")
+
+
+def test_a_damaged_xz_is_refused(table: Table) -> None:
+    packed = bytearray(lzma.compress(bytes(content()), preset=0))
+    packed[len(packed) // 2] ^= 1
+    table.lay(packed, "os.img.xz")
+    table.refused("is damaged")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ((ARM32, ARM32, ARM64), "for 32 bits: 2 programs, and 1 for 64 bits"),
+        ((PC, PC), "for another processor"),
+    ],
+)
+def test_an_image_that_no_64_bit_pi_runs_is_refused(
+    table: Table, kinds: tuple[tuple[int, int], ...], words: str
+) -> None:
+    table.lay(bytes(content(*kinds)))
+    table.refused(words, "(64-bit)")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (bytes(1 << 20), "no partitions"),
+        (b"PK\3\4" + bytes(600), "unzip"),
+        (b"\x1f\x8b" + bytes(600), "gunzip"),
+    ],
+    ids=["empty", "zeros", "zip", "gzip"],
+)
+def test_what_is_no_image_is_refused(table: Table, data: bytes, words: str) -> None:
+    table.lay(data)
+    table.refused(words)
+
+
+def test_a_card_smaller_than_the_image_is_refused(table: Table) -> None:
+    table.lay(bytes(content(size=SIZE + 8192)))
+    table.refused(f"has {SIZE + 4096} bytes, and the image {SIZE + 8192}")
+
+
+def test_what_is_not_there_is_told(table: Table, tmp_path: Path) -> None:
+    table.refused("os.img: No such file")
+    assert "/dev/none: No such file" in run("look", "/dev/none").stderr
+    assert "neither a disk nor a file" in run("look", tmp_path).stderr
+
+
+def test_a_card_that_gives_other_bytes_back_is_found_with_the_first_of_them(table: Table) -> None:
+    table.lay(bytes(content()))
+    image = Image(table.image)
+    write.write(image, table.card, SIZE, lambda *_: None)
+    with table.card.open("r+b") as card:
+        for at in (BLOCK + 70_001, 2 * BLOCK):
+            card.seek(at)
+            byte = card.read(1)[0]
+            card.seek(at)
+            card.write(bytes([byte ^ 0xFF]))
+    with pytest.raises(write.Failed, match=f"first at byte {BLOCK + 70_001} "):
+        write.compare(image, table.card, SIZE, lambda *_: None)
+
+
+def test_a_card_that_changes_between_writing_and_reading_is_found(table: Table) -> None:
+    table.lay(bytes(content()))
+    image, steps = Image(table.image), []
+
+    def tell(step: str, done: int, of: int) -> None:
+        steps.append((step, done, of))
+        if step == "writing" and done == of:  # as a card that lies about what it has taken
+            with table.card.open("r+b") as card:
+                card.seek(12345)
+                card.write(b"lost")
+
+    write.write(image, table.card, SIZE, tell)
+    with pytest.raises(write.Failed, match=r"first at byte 1234[5-8] "):
+        write.compare(image, table.card, SIZE, tell)
+    assert steps[-1] == ("writing", SIZE, SIZE)
+
+
+def test_an_image_that_changes_under_way_is_told(table: Table) -> None:
+    table.lay(bytes(content()))
+    image = Image(table.image)
+    write.write(image, table.card, SIZE, lambda *_: None)
+    os.utime(table.image, ns=(1, 1))
+    with pytest.raises(write.Failed, match="changed while it was written"):
+        write.compare(image, table.card, SIZE, lambda *_: None)
+
+
+def test_a_full_disk_is_told_with_its_place(table: Table) -> None:
+    table.lay(bytes(content()))
+    with pytest.raises(write.Failed, match=r"/dev/full took no more at byte 0: No space left"):
+        write.write(Image(table.image), Path("/dev/full"), SIZE, lambda *_: None)
+
+
+def test_progress_tells_percent_and_the_seconds_to_go(tmp_path: Path) -> None:
+    file = tmp_path / "progress"
+    file.touch()
+    tell = write.Progress(str(file))
+    tell("writing", 1 << 20, 4 << 20)
+    assert " writing 25% (1 MiB, " in file.read_text() and " s to go)" in file.read_text()
+    tell("writing", 2 << 20, 4 << 20)  # within a second
+    assert "25%" in file.read_text()
+    tell("writing", 4 << 20, 4 << 20)
+    assert " writing 100% (4 MiB, " in file.read_text()
+
+
+def test_first_boot_files_are_on_the_cards_own_fat(table: Table, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.img"
+    plain.write_bytes(content())
+    fat = ["mformat", "-i", f"{plain}@@1M", "-T", "12288", "-h", "16", "-s", "32", "::"]
+    subprocess.run(fat, check=True)
+    table.lay(plain.read_bytes())
+    folder = tmp_path / "pi1"
+    folder.mkdir()
+    (folder / "user-data").write_text("#cloud-config\nhostname: pi1\n")
+    (folder / "meta-data").write_text("instance-id: one\n")
+    for _ in range(2):
+        done = table.write("--first-boot", folder)
+        assert done.returncode == 0, done.stderr
+    read = ["mtype", "-i", f"{table.card}@@1M", "::/user-data"]
+    assert subprocess.check_output(read) == b"#cloud-config\nhostname: pi1\n"
+
+
+def test_a_card_without_a_fat_says_what_to_do(table: Table, tmp_path: Path) -> None:
+    data = content()
+    data[450] = 0x83
+    table.lay(bytes(data))
+    done = table.write("--first-boot", tmp_path)
+    assert done.returncode == 1 and "copy the first-boot files there by hand" in done.stderr
+
+
+# What sysfs says of a reader on USB with a card of two partitions.
+READER = {
+    "size": "62333952", "ro": "0", "removable": "1", "dev": "8:16", "device/vendor": "Generic",
+    "device/model": "STORAGE DEVICE", "sdb1/partition": "1", "sdb1/dev": "8:17",
+    "sdb2/partition": "2", "sdb2/dev": "8:18",
+}  # fmt: skip
+ROOT_DISK = "36 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
+
+
+def judged(tmp_path: Path, mounts: str = ROOT_DISK, swaps: str = "", **different: str) -> str:
+    disk, proc = tmp_path / "sdb", tmp_path / "proc"
+    for name, text in {**READER, **different}.items():
+        file = disk / name.replace("__", "/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/mountinfo").write_text(mounts)
+    (proc / "swaps").write_text(f"Filename\tType\n{swaps}")
+    return judge(Path("/dev/sdb"), disk, proc)
+
+
+def test_a_card_in_a_reader_may_be_overwritten(tmp_path: Path) -> None:
+    said = judged(tmp_path)
+    assert said == "/dev/sdb (Generic STORAGE DEVICE, 31.9 GB, 2 partitions)"
+
+
+def test_so_may_a_card_in_a_reader_of_the_boards_own_bus(tmp_path: Path) -> None:
+    assert "SD64G" in judged(tmp_path, removable="0", device__type="SD", device__name="SD64G",
+                             device__vendor="", device__model="")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("different", "words"),
+    [
+        ({"removable": "0"}, "no removable disk"),
+        ({"removable": "0", "device__type": "MMC"}, "no removable disk"),
+        ({"ro": "1"}, "write-protected"),
+        ({"size": "0"}, "no card in it"),
+        ({"partition": "1"}, "one partition"),
+        ({"mounts": f"{ROOT_DISK}40 1 8:17 / /media/me/bootfs rw - vfat /dev/sdb1 rw\n"},
+         "in use: /media/me/bootfs"),
+        ({"mounts": "36 1 0:25 / / rw - btrfs /dev/sdb2 rw\n"}, "system's own disk"),
+        ({"mounts": f"{ROOT_DISK}40 1 8:17 / /boot/firmware rw - vfat /dev/sdb1 rw\n"},
+         "system's own disk"),
+        ({"swaps": "/dev/sdb2  partition\n"}, "swap on /dev/sdb2"),
+        ({"sdb2__holders__dm-0__dev": "253:0"}, "sdb2 is part of dm-0"),
+    ],
+)  # fmt: skip
+def test_any_other_disk_may_not(tmp_path: Path, different: dict[str, str], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        judged(tmp_path, **different)
+
+
+def test_the_disk_of_this_machine_is_not_offered() -> None:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        source = words[words.index("-") + 2]
+        if words[4] == "/" and source.startswith("/dev/") and Path(source).is_block_device():
+            with pytest.raises(Refused):
+                look(Path(source))
+            return
+    pytest.skip("the root file system here is on no disk")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of the kernel's, over a file."""
+    if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
+        pytest.skip("only root attaches a loop device, where the kernel has them")
+    (tmp_path / "medium").write_bytes(bytes(SIZE))
+    attach = ["losetup", "--find", "--show", "--partscan", tmp_path / "medium"]
+    done = subprocess.run(attach, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr)
+    yield Path(done.stdout.strip())
+    subprocess.run(["losetup", "--detach", done.stdout.strip()], check=True)
+
+
+def test_a_disk_of_the_kernel_is_written_and_read_past_the_cache(table: Table, disk: Path) -> None:
+    data = bytes(content())
+    table.lay(data)
+    table.card = disk
+    done = table.write()
+    assert done.returncode == 0, done.stderr
+    assert disk.read_bytes() == data
+    # The medium changes behind the kernel's back: what is cached must not be believed.
+    image = Image(table.image)
+    with (disk.parent / disk.name).open("rb") as cached:
+        cached.read()
+    medium = next(Path("/sys/block", disk.name).glob("loop/backing_file")).read_text().strip()
+    with open(medium, "r+b") as file:
+        file.seek(5 << 20)
+        file.write(b"gone")
+    with pytest.raises(write.Failed, match=f"first at byte {5 << 20} "):
+        write.compare(image, disk, SIZE, lambda *_: None)
+
+
+def test_a_mounted_disk_is_refused(table: Table, disk: Path, tmp_path: Path) -> None:
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    (tmp_path / "mnt").mkdir()
+    if subprocess.run(["mount", disk, tmp_path / "mnt"], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        table.lay(bytes(content()))
+        table.card = disk
+        table.refused("is in use", str(tmp_path / "mnt"))
+    finally:
+        subprocess.run(["umount", tmp_path / "mnt"], check=True)

@@ -1,0 +1,73 @@
+"""The system's own files, edited by roles and perhaps by their owner since: back as they were."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "roles" / "reset" / "files"))
+from undo import FILES, has_files, restored  # noqa: E402
+
+HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
+MARK = "nodes of the cluster, by Ansible\n"
+BLOCK = f"# BEGIN {MARK}10.0.0.1 pi1\n# END {MARK}"
+FSTAB = "PARTUUID=1-02 / ext4 noatime 0 1\n"
+OURS = "/swapfile none swap sw 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "after"),
+    [
+        ("/etc/hosts", HOSTS, HOSTS.replace("raspberrypi", "pi1") + BLOCK, HOSTS),
+        ("/etc/hosts", "127.0.0.1 localhost", "127.0.0.1 localhost\n127.0.1.1\tpi1\n" + BLOCK,
+         "127.0.0.1 localhost"),
+        # What their owner has added since stays.
+        ("/etc/hosts", HOSTS, HOSTS + BLOCK + "10.0.0.9 nas\n", HOSTS + "10.0.0.9 nas\n"),
+        ("/etc/fstab", FSTAB, FSTAB + OURS, FSTAB),
+        ("/etc/fstab", FSTAB + OURS, FSTAB + OURS, FSTAB + OURS),
+        ("/etc/fstab", FSTAB + "/dev/sda2 none swap sw 0 0\n",
+         FSTAB + "# /dev/sda2 none swap sw 0 0\n" + OURS, FSTAB + "/dev/sda2 none swap sw 0 0\n"),
+        ("/etc/fstab", FSTAB + "# /dev/sda2 none swap sw 0 0\n",
+         FSTAB + "# /dev/sda2 none swap sw 0 0\n" + OURS, FSTAB + "# /dev/sda2 none swap sw 0 0\n"),
+        ("/etc/default/locale", "LANG=en_GB.UTF-8\n", "LANG=C.UTF-8\n", "LANG=en_GB.UTF-8\n"),
+        ("/etc/default/locale", None, "LANG=C.UTF-8\n", None),
+        ("/etc/dphys-swapfile", "CONF_SWAPSIZE=512\n#CONF_MAXSWAP=2048\n",
+         "CONF_SWAPSIZE=1024\nCONF_MAXSWAP=1024\n", "CONF_SWAPSIZE=512\n#CONF_MAXSWAP=2048\n"),
+        ("/boot/firmware/cmdline.txt", "root=PARTUUID=1 quiet \n",
+         "root=PARTUUID=1 quiet cgroup_enable=memory\n", "root=PARTUUID=1 quiet \n"),
+        ("/boot/firmware/cmdline.txt", "root=PARTUUID=1\n",
+         "root=PARTUUID=1 cgroup_enable=memory isolcpus=3\n", "root=PARTUUID=1 isolcpus=3\n"),
+        ("/boot/firmware/cmdline.txt", "root=1 cgroup_enable=memory\n",
+         "root=1 cgroup_enable=memory\n", "root=1 cgroup_enable=memory\n"),
+        ("/etc/timezone", "Europe/Berlin\n", "Etc/UTC\n", "Europe/Berlin\n"),
+        ("/etc/timezone", None, "Etc/UTC\n", None),
+    ],
+)  # fmt: skip
+def test_a_file_of_the_systems_loses_what_roles_added_and_no_more(
+    name: str, before: str | None, now: str, after: str | None
+) -> None:
+    assert restored(name, now, before, "/swapfile") == after
+    if after is not None:
+        assert restored(name, after, before, "/swapfile") == after
+
+
+def test_every_file_that_a_role_writes_is_taken_away() -> None:
+    texts = [path.read_text() for path in ROOT.glob("roles/*/[vt]a[rs]*/*.yml")]
+    own = ROOT / "roles" / "pysyft" / "files" / "root"
+    written = {f"/{path.relative_to(own)}" for path in own.rglob("*") if path.is_file()}
+    for text in texts:
+        for word in text.replace('"', " ").split():
+            if word.startswith("/etc/") and "fedrnn" in word and Path(word).suffix not in ("", "."):
+                written.add(word)
+    kept_elsewhere = {name for name in written if name.startswith(("/opt/fedrnn/", "/etc/fedrnn/"))}
+    assert written - kept_elsewhere - set(FILES) == set()
+
+
+def test_a_folder_of_folders_has_no_files(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert not has_files(tmp_path)
+    (tmp_path / "a" / "b" / "c").touch()
+    assert has_files(tmp_path)
