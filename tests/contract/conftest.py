@@ -10,31 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from flwr.app import Message
-from flwr.clientapp import ClientApp
 
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Stream
 from fedrnn.transport.worker import Worker
-
-
-def echo_app(delay: float = 0.0) -> ClientApp:
-    """Answers every query with what it was sent; `calls` counts them."""
-    app = ClientApp()
-    app.calls = 0
-
-    @app.query()
-    def query(message: Message, context) -> Message:
-        app.calls += 1
-        if delay:
-            threading.Event().wait(delay)
-        return Message(message.content, reply_to=message)
-
-    @app.query("fails")
-    def fails(message: Message, context) -> Message:
-        raise RuntimeError("this node cannot")
-
-    return app
 
 
 class SocketLink:

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from conftest import echo_app
+from echo import echo_app
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedrnn.transport import wire

@@ -11,7 +11,7 @@ import time
 
 import asyncssh
 import pytest
-from conftest import echo_app
+from echo import echo_app
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedrnn.transport import wire
