@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from flwr.clientapp import ClientApp
 
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Stream
