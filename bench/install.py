@@ -16,17 +16,16 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from bench.figures import publish, row
-from board.first_boot import write_first_boot
-from board.image import CACHE, ROOT, find_or_build
-from board.qemu import power_on
+from board.image import CACHE, ROOT
 from board.report import Report
-from board.run import OFF_SECONDS, Run
-from board.site import ACCOUNT, NAME, Site
+from board.run import Run
+from board.site import Site
 
 RESULTS = Path(__file__).parent / "results" / "install.json"
 LOCK = "aarch64-cp313"
@@ -111,22 +110,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    site = Site(CACHE / "install")
-    run = Run("trixie", "virt", 0, Report(Console(soft_wrap=True)), site)
-    site.prepare()
-    image = find_or_build(run.os, site.folder / "image.log")
-    card, console = site.folder / "card.img", site.folder / "console.log"
-    console.unlink(missing_ok=True)
-    try:
-        subprocess.run(["cp", "--sparse=always", str(image.card), str(card)], check=True)
-        write_first_boot(card, NAME, ACCOUNT, site.key.with_suffix(".pub").read_text())
-        with power_on(run.machine, image, card, console) as board:
-            run.boot(board)
-            measure(run)
-            run.ask("sudo systemctl poweroff --no-block")
-            board.off(OFF_SECONDS)
-    finally:
-        card.unlink(missing_ok=True)
+    report = Report(Console(soft_wrap=True))
+    run = Run("trixie", "virt", 0, report, Site(CACHE / "install"))
+    run.on_a_new_card(partial(measure, run))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -47,7 +48,12 @@ class Run:
     site: Site
 
     def everything(self) -> None:
-        """Do all phases. Raises BoardError or ImageError; the board is off afterwards."""
+        """Do all phases. Raises BoardError or ImageError."""
+        whole = self.machine == "virt"
+        self.on_a_new_card(self.provision_and_train if whole else self.provision_a_part)
+
+    def on_a_new_card(self, work: Callable[[], None]) -> None:
+        """Boot a board on a blank card, do some work on it; it is off and gone afterwards."""
         self.site.prepare(INTERFACES[self.machine])
         with self.report.phase("image"):
             image = find_or_build(self.os, self.site.folder / "image.log")
@@ -61,10 +67,7 @@ class Run:
                 write_first_boot(card, self.site.inventory, NAME)
             with power_on(self.machine, image, card, console) as board:
                 self.boot(board)
-                if self.machine == "virt":
-                    self.provision_and_train(board)
-                else:
-                    self.provision_a_part(board)
+                work()
                 with self.report.phase("power off"):
                     self.ask("sudo systemctl poweroff --no-block")
                     board.off(OFF_SECONDS)
@@ -134,7 +137,7 @@ class Run:
             else:
                 raise BoardError("preflight let torch 2.10.0 pass on a core that it traps on")
 
-    def provision_a_part(self, board: Board) -> None:
+    def provision_a_part(self) -> None:
         """What the slow network of the Pi 3B's model is good for."""
         self.refuse_a_bad_torch()
         with self.report.phase("preflight, os, swap"):
@@ -143,7 +146,7 @@ class Run:
         with self.report.phase("testinfra"):
             self.look("tests/roles/test_os.py", "tests/roles/test_swap.py")
 
-    def provision_and_train(self, board: Board) -> None:
+    def provision_and_train(self) -> None:
         """The whole cluster: this board and two virtual nodes, then training on all three."""
         self.refuse_a_bad_torch()
         self.ask(OLD_SWAP)
