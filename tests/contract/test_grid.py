@@ -26,7 +26,7 @@ def test_every_node_answers_for_itself(federation):
 
 def test_what_a_client_raises_comes_back_in_words(federation):
     replies = ask(federation(echo_app(), echo_app()), "query.fails")
-    assert all(r.error.reason.startswith("RuntimeError in conftest.py, line") for r in replies)
+    assert all(r.error.reason.startswith("RuntimeError in echo.py, line") for r in replies)
 
 
 def test_what_a_client_raises_may_hold_a_row_and_does_not_leave(federation):

@@ -202,7 +202,8 @@ def newest(checkout):
 
 
 def rounds_done(checkout):
-    return (newest(checkout) / "metrics.jsonl").read_text().count('"event": "round"')
+    metrics = newest(checkout) / "metrics.jsonl"  # which a run that has just begun does not have
+    return metrics.read_text().count('"event": "round"') if metrics.exists() else 0
 
 
 RUN = ("--local", "2", "--rounds", "60", "--hidden", "16", "--set", "checkpoint_every=20")
