@@ -9,7 +9,6 @@ card: `write.py write`, which checks the image's SHA-256 first, as a multiple of
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import statistics
@@ -19,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.figures import Row, publish, row
+from bench.figures import Row, explained, publish, row
 
 RESULTS = Path(__file__).parent / "results" / "card.json"
 PROGRAM = Path(__file__).parents[1] / "roles" / "card" / "files" / "write.py"
@@ -72,11 +71,7 @@ def card(folder: Path) -> Row:
 
 def main() -> None:
     """Measure, print the table and write the row."""
-    argparse.ArgumentParser(
-        prog="python -m bench.card",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    explained("card", __doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="card-", dir="/var/tmp") as folder:
         publish([card(Path(folder))], RESULTS)
 

@@ -14,7 +14,7 @@ import asyncssh
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
-from bench.lab import ansible, connect
+from bench.lab import ansible
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.job_code import training_code
 from fedrnn.datasite.researcher import NodeClient
@@ -23,6 +23,7 @@ from fedrnn.inventory import Inventory
 from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
 from fedrnn.learning.model import parameters_of, shapes
+from fedrnn.nodes import connect
 from fedrnn.transport.grid import Loop, NodeGrid
 
 ECHO = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 Row = dict[str, Any]
+
+
+def explained(name: str, doc: str | None) -> argparse.ArgumentParser:
+    """Return the parser of ``python -m bench.<name>``, whose --help is the module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m bench.{name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def rounded(value: float) -> float:

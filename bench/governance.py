@@ -30,7 +30,7 @@ import asyncssh
 from rich.console import Console
 
 from bench.figures import publish, row
-from bench.lab import ansible, connect
+from bench.lab import ansible
 from bench.stock_syft import StockSyft
 from fedrnn.cluster import ssh_links
 from fedrnn.datasite.answers import unpack
@@ -39,6 +39,7 @@ from fedrnn.datasite.layout import FINAL
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.embedded import write_shares
+from fedrnn.nodes import connect
 from fedrnn.transport.grid import Loop
 
 JOBS = 100

@@ -12,7 +12,6 @@ unpacking:  an environment built once, packed, unpacked in place of uv's install
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.figures import publish, row
+from bench.figures import explained, publish, row
 from board.image import CACHE, ROOT
 from board.report import Report
 from board.run import Run
@@ -105,11 +104,7 @@ def measure(run: Run) -> None:
 
 def main() -> None:
     """Boot a board, measure, power it off."""
-    argparse.ArgumentParser(
-        prog="python -m bench.install",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    explained("install", __doc__).parse_args()
     report = Report(Console(soft_wrap=True))
     run = Run("trixie", "virt", 0, report, Site(CACHE / "install"))
     run.on_a_new_card(partial(measure, run))

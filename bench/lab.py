@@ -1,15 +1,12 @@
-"""The lab's nodes as their operator reaches them: Ansible's programs, and plain SSH."""
+"""Ansible's programs, as a bench runs them over the lab."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import asyncssh
-
-from fedrnn.inventory import CHECKOUT, Inventory, Node
+from fedrnn.inventory import CHECKOUT
 
 
 def ansible(program: str, *arguments: str) -> str:
@@ -19,12 +16,3 @@ def ansible(program: str, *arguments: str) -> str:
     if done.returncode:
         sys.exit(f"{program} {arguments[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
-
-
-async def connect(inventory: Inventory, node: Node, **more: Any) -> asyncssh.SSHClientConnection:
-    """Open a connection to a node as its operator. Raises asyncssh.Error, OSError."""
-    return await asyncssh.connect(
-        node.host, node.port, username="pi", config=None,
-        client_keys=[str(inventory.folder / "keys" / "operator")],
-        known_hosts=str(inventory.known_hosts), **more,
-    )  # fmt: skip

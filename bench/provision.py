@@ -10,7 +10,6 @@ six:       the same on six bare nodes, as a multiple of `bare`
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import statistics
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.figures import Row, publish, row
+from bench.figures import Row, explained, publish, row
 from lab.clone import copy
 
 RESULTS = Path(__file__).parent / "results" / "provision.json"
@@ -76,11 +75,7 @@ def unchanged(folder: Path) -> Row:
 
 def main() -> None:
     """Measure, print the table and write the rows."""
-    argparse.ArgumentParser(
-        prog="python -m bench.provision",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    explained("provision", __doc__).parse_args()
     with clone(3) as folder:
         three = bare(folder)
         rows = [unchanged(folder), row("bare", "s", three, None, 180, 120)]

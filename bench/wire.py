@@ -28,13 +28,13 @@ from rich.console import Console
 from bench.crowd import Crowd
 from bench.echo import Bare, Ours, large, timed
 from bench.figures import Row, publish, row
-from bench.lab import connect
 from bench.stock_flower import round_seconds
 from fedrnn.config import RunConfig
 from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
 from fedrnn.learning.model import parameters_of
+from fedrnn.nodes import connect
 from fedrnn.transport.grid import Loop
 
 RESULTS = Path(__file__).parent / "results" / "wire.json"

@@ -19,7 +19,6 @@ from fedrnn.transport.link import Link, LinkError, LocalLink
 
 Say = Callable[[str], None]
 
-
 MAX_JOBS = 5  # of one run on one node, which may lose its power again and again
 
 

@@ -29,21 +29,26 @@ exit code: 0 all are healthy, 1 not all are, 2 asked wrongly
 """
 
 
+async def connect(inventory: Inventory, node: Node, **more: Any) -> asyncssh.SSHClientConnection:
+    """Open a connection to a node as its operator. Raises asyncssh.Error, OSError."""
+    if node.operator_key:
+        more["client_keys"] = [node.operator_key]
+    return await asyncssh.connect(
+        node.host, node.port, username=node.operator or (),
+        known_hosts=str(inventory.known_hosts), **more,
+    )  # fmt: skip
+
+
 async def ask(inventory: Inventory, node: Node) -> Row:
     """Return the row of one node, whatever becomes of it."""
-    more: dict[str, Any] = {"client_keys": [node.operator_key]} if node.operator_key else {}
-    hosts = str(inventory.known_hosts) if inventory.known_hosts.is_file() else None
-    if hosts is None:
+    if not inventory.known_hosts.is_file():
         return unreachable(node.name, f"its host key is not pinned: no {inventory.known_hosts}")
     question = f"ASKED_AT={int(time.time())}\nTHOROUGH=no\nSITES=''\n{PROBE}"
     try:
         async with (
             asyncio.timeout(SECONDS),
-            asyncssh.connect(
-                node.host, node.port, username=node.operator or (), known_hosts=hosts,
-                connect_timeout=SECONDS, **more,
-            ) as connection,
-        ):  # fmt: skip
+            await connect(inventory, node, connect_timeout=SECONDS) as connection,
+        ):
             done = await connection.run(f"sh -c {shlex.quote(question)}", errors="replace")
     except TimeoutError:
         return unreachable(node.name, f"it does not answer within {SECONDS:.0f} s")

@@ -45,7 +45,8 @@ def read(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     try:
         with safe_open(path, "numpy") as file:
             values = json.loads(file.metadata()[_HEAD])
-            return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
+            names = file.keys()  # safetensors' handle is no mapping
+            return {name: file.get_tensor(name) for name in names}, values
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the checkpoint {path} is damaged: {error}") from error
 

@@ -19,7 +19,7 @@ from fedrnn.datasite.layout import printable
 PREFLIGHT = Path(__file__).parents[2] / "roles" / "preflight"
 sys.path.append(str(PREFLIGHT / "files"))
 import checks  # noqa: E402 - the role's files are no package
-from findings import KINDS  # noqa: E402
+from findings import KINDS  # noqa: E402 - as above
 
 PROBE = "\n".join(
     path.read_text(encoding="utf-8")
