@@ -61,7 +61,8 @@ class Cluster:
     ) -> None:
         self.loop = Loop()
         self.job = f"{TRAINING}{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-        self.sha256 = fingerprint(training_manifest())
+        self.files = training_manifest()
+        self.sha256 = fingerprint(self.files)
         self.grid = NodeGrid(self.loop, self.job, say=say)
         self.members = [
             Member(number, name, owner, link, NodeClient(link, researcher, owner, box), self.job)

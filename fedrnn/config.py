@@ -170,11 +170,11 @@ class RunConfig:
         """So many rounds lie between two evaluations: a twelfth of the run by default."""
         return self.evaluate_every or max(1, self.rounds // 12)
 
-    @property
-    def checkpoint_rounds(self) -> int:
-        """So many rounds lie between two checkpoints."""
+    def is_checkpoint(self, round_: int) -> bool:
+        """Tell whether a checkpoint lies behind a round; none behind the last."""
         epochs = max(1, self.rounds // 12)  # a round of the other strategies is one or more
-        return self.checkpoint_every or (50 if self.strategy == "gradient" else epochs)
+        every = self.checkpoint_every or (50 if self.strategy == "gradient" else epochs)
+        return 0 < round_ < self.rounds and round_ % every == 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: fit for JSON and for a Flower ``ConfigRecord``.

@@ -16,7 +16,7 @@ from fedrnn.arguments import parse
 from fedrnn.cluster import Cluster, ClusterError, ssh_links
 from fedrnn.compare import OWN_DATA, Names, compare, pool
 from fedrnn.config import DEFAULT_ROUNDS, RunConfig, parse_settings
-from fedrnn.datasite.job_code import allow_list, training_manifest
+from fedrnn.datasite.job_code import allow_list
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.server_app import federate
 from fedrnn.federation.state import RunState
@@ -152,7 +152,7 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
     display.nodes(cluster.members, cluster.states())
     grid = cluster.gather()
     manifest["sha256"] = cluster.sha256
-    manifest["files"] = training_manifest()
+    manifest["files"] = cluster.files
     manifest["nodes"] = {m.name: m.described["node"] for m in cluster.members}
     manifest["owners"] = {m.name: decision(m) for m in cluster.members}
     manifest["run"], manifest["asked"] = config.to_dict(), plan.asked

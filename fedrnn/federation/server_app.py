@@ -48,9 +48,9 @@ def federate(
     ``observe`` is called with a dictionary of plain values, ``event`` being ``nodes``, ``round`` or
     ``evaluation``. ``names`` maps node ids to the names used in events, errors and the outcome.
     Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set. ``keep`` is called
-    after every ``checkpoint_rounds`` of ``config``; a run with the same config, data and nodes that
-    is given such a ``former`` state goes on from it to the same weights, bit for bit. It ends where
-    fewer than ``min_nodes`` can take part.
+    after each round that ``config`` calls a checkpoint; a run with the same config, data and nodes
+    that is given such a ``former`` state goes on from it to the same weights, bit for bit. It ends
+    where fewer than ``min_nodes`` can take part.
 
     Raises:
         FederationError: no node answers, labels are spelled in two ways, nothing came back in a
@@ -141,7 +141,7 @@ class _Run:
             if number == 0:  # Flower calls it before the first round, too
                 return
             self._after_round(done + number, arrays)
-            if self.keep and self._is_checkpoint(done + number):
+            if self.keep and self.config.is_checkpoint(done + number):
                 self.keep(self._state(arrays, state_of(name, strategy)), self.outcome)
             self._started = time.perf_counter()
 
@@ -154,9 +154,6 @@ class _Run:
             train_config=self._node_config(),
             evaluate_fn=after_round,
         )
-
-    def _is_checkpoint(self, round_: int) -> bool:
-        return round_ % self.config.checkpoint_rounds == 0 and round_ < self.config.rounds
 
     def _state(self, arrays: ArrayRecord, strategy: dict[str, NDArray[Any]]) -> RunState:
         outcome = self.outcome

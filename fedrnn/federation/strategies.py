@@ -135,9 +135,7 @@ class GradientStrategy(Strategy):
                     "base": base if node in self._in_sync else 0,
                     "node": self._number[node],
                     "batch": self._batch[node],
-                    **(
-                        {"forget": 1} if base and base % self._config.checkpoint_rounds == 0 else {}
-                    ),
+                    **({"forget": 1} if self._config.is_checkpoint(base) else {}),
                 }
             )
             messages.append(Message(content, message_type="train.gradient", dst_node_id=node))
