@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.policy import fingerprint
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import Inventory, Node
-from fedrnn.member import Member, Say, ended, held, late
+from fedrnn.member import Member, Say, ended, first_name, held, late
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 
@@ -27,7 +27,9 @@ T = TypeVar("T")
 TRAINING = "train-"  # what the names of training jobs begin with; the rest is their age
 POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
+TELL_SECONDS = 5.0  # who waits longer is told for whom
 END_SECONDS = 60.0  # a busy Pi takes as long to record it; no longer is waited than that takes
+UNKNOWN = "unknown"  # how a job ended on a node that is out of reach
 AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 
@@ -99,24 +101,22 @@ class Cluster:
         """
 
         async def end(member: Member) -> bool:
-            until = time.monotonic() + END_SECONDS
             with contextlib.suppress(LinkError, AnswerError):  # described next, and told there
                 holder = (await member.client.describe())["running"]
                 # A node that had lost the job was sent it anew.
                 left = holder["job"] if holder and holder["job"].startswith(job) else job
-                await member.client.cancel(left)
-                while (await member.client.status(left))["status"] not in FINAL:
-                    if time.monotonic() > until:
-                        return False
-                    await asyncio.sleep(POLL_SECONDS)
+                return await _end(member, left)
             return True
 
         ended = self._all(end)
         self._leave_out({m.name: f"{m.name}: the job {job} of the run before does not end"
                          for m, done in ended if not done})  # fmt: skip
 
-    def describe(self) -> None:
-        """Ask every node what data it has; refuse data of different schemas, and held nodes."""
+    def describe(self, left_behind: Collection[str] = ()) -> None:
+        """Ask every node what data it has; refuse data of different schemas, and held nodes.
+
+        A node held by a job of `left_behind`, whose run has ended without it, is freed first.
+        """
         for member, answer in self._all(_describe):
             member.described = answer
         schemas = {m.described["schema"] for m in self.members}
@@ -125,6 +125,14 @@ class Cluster:
                 f"  {m.name}: {printable(m.described['schema'])}" for m in self.members
             )
             raise ClusterError(f"the nodes' data sets differ in their schema:\n{table}")
+        for member in self.members:
+            holder = member.described["running"]
+            if holder and first_name(holder["job"]) in left_behind:
+                self._say(f"{member.name}: still has the job {holder['job']} of a run that ended "
+                          "while it was out of reach: ending it")  # fmt: skip
+                with contextlib.suppress(LinkError, AnswerError):
+                    if self.loop.run(_end(member, holder["job"])):
+                        member.described["running"] = None
         in_use = [m for m in self.members if m.described["running"]]
         self._leave_out({m.name: held(m, m.described["running"]) for m in in_use})
 
@@ -231,12 +239,18 @@ class Cluster:
         """End the jobs, attached or not, and return by node how each ended."""
         self._submitted = False
         ended = self.grid.close()
-        until = time.monotonic() + END_SECONDS
+        since, told = time.monotonic(), False
         while True:
             states = self._states()
             busy = [m for m in self.members if _is_busy(states.get(m.name))]
-            if not busy or time.monotonic() > until:
+            waited = time.monotonic() - since
+            if not busy or waited > END_SECONDS:
                 return {m.name: _word(states.get(m.name)) for m in self.members}
+            if waited > TELL_SECONDS and not told:
+                told = True
+                who = ", ".join(m.name for m in busy)
+                self._say(f"waiting for {who} to record that the job has ended, at most "
+                          f"{END_SECONDS:.0f} s")  # fmt: skip
             self._cancel([m for m in busy if m.node_id not in ended])
             time.sleep(POLL_SECONDS)
 
@@ -284,7 +298,18 @@ def _is_busy(state: dict[str, Any] | None) -> bool:
 
 
 def _word(state: dict[str, Any] | None) -> str:
-    return "unknown: the node does not answer" if state is None else str(state["status"])
+    return f"{UNKNOWN}: the node does not answer" if state is None else str(state["status"])
+
+
+async def _end(member: Member, job: str) -> bool:
+    """Cancel a job and wait; tell whether it has ended. Raises LinkError, AnswerError."""
+    until = time.monotonic() + END_SECONDS
+    await member.client.cancel(job)
+    while (await member.client.status(job))["status"] not in FINAL:
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
 
 
 async def _describe(member: Member) -> dict[str, Any]:

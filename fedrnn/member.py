@@ -19,6 +19,7 @@ from fedrnn.transport.link import Link, LinkError, LocalLink
 
 Say = Callable[[str], None]
 
+AGAIN = "-again"
 MAX_JOBS = 5  # of one run on one node, which may lose its power again and again
 
 
@@ -53,7 +54,7 @@ class Member:
 
     async def submit_again(self, code: Path, say: Say) -> None:
         """Send it the job anew, by another name: a node keeps those that have ended."""
-        job = f"{self.job.removesuffix(f'-again{self.number}')}-again{self.number + 1}"
+        job = f"{first_name(self.job)}{AGAIN}{self.number + 1}"
         try:
             await self.client.status(job)  # it may have arrived when its answer did not
         except LinkError:
@@ -86,6 +87,11 @@ class Member:
         elif self.state["status"] == "running":
             by = "the operator's allow-list" if self.state["approval"] == "auto" else "its owner"
             say(f"{self.name}: the job runs, approved by {by}")
+
+
+def first_name(job: str) -> str:
+    """Return the name that a job had before a node lost it and was sent it anew."""
+    return job.partition(AGAIN)[0]
 
 
 def decision(member: Member) -> dict[str, Any]:

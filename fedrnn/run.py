@@ -30,7 +30,7 @@ from fedrnn.local import local_site
 from fedrnn.member import decision
 from fedrnn.reporting import report
 from fedrnn.reporting.progress import Display
-from fedrnn.reporting.results import RunFolder, controller_software
+from fedrnn.reporting.results import RunFolder, controller_software, left_behind
 from fedrnn.transport.link import Link, LocalLink
 
 Links = dict[str, tuple[Link, str]]
@@ -143,7 +143,7 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
         former.check_code(cluster.sha256)
         cluster.end_former(former.job)
     manifest: dict[str, Any] = {"job": cluster.job, "controller": controller_software()}
-    cluster.describe()
+    cluster.describe(left_behind())
     display.phase(f"{len(cluster.members)} nodes found")
     told = {member.name: member.described["labels"] for member in cluster.members}
     if plan.shares:

@@ -10,15 +10,16 @@ type           arrays                                 reply
 query          none                                   config ``labels``; metrics: a count per
                                                       label for train, validation, test
 train.gradient ``weights`` (base 0), or ``delta`` and  ``values`` and ``scales``, as ``codec`` has
-               ``scales`` since round ``base``         them; no arrays where the metric ``stale`` is
-                                                      1 or ``loss`` is not finite
+               ``scales`` since round ``base``         them, and ``rest``, ``rest-scales`` where to
+                                                      ``settle``; no arrays where the metric
+                                                      ``stale`` is 1 or ``loss`` is not finite
 train          the model, by parameter name           the model after local epochs
 evaluate       the model, by parameter name           metrics: confusion, calibration, loss-sum,
                                                       withheld, and those of ``health``
 ============== ====================================== ==========================================
 
 What strategies may add to the config is honoured: FedProx's ``proximal-mu``; ``logit-shift``,
-which is added to the logits in training; ``forget``, which drops what earlier gradients still owe.
+which is added to the logits in training; ``settle``, which sends what rounding took at once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedrnn.federation.codec import Quantised, compress, dequantise, pack, unpack
+from fedrnn.federation.codec import Quantised, compress, dequantise, pack, quantise, unpack
 from fedrnn.federation.health import health
 from fedrnn.learning.data import (
     MIN_BATCH,
@@ -118,8 +119,6 @@ def train_gradient(message: Message, context: Context) -> Message:
     if state is None:
         return _reply(message, None, {"stale": 1, "num-examples": 0, "rss-mb": _rss_mb()})
     weights, residual = state
-    if "forget" in config:  # a checkpoint is behind it, and a run taken up there owes nothing
-        residual = np.zeros_like(residual)
     set_parameters(model, weights)
     data, batches = _batches(_folder(), settings, _whole(config, "batch"), _whole(config, "seed"))
     seed_dropout(_whole(config, "seed"), _whole(config, "node"), round_)
@@ -137,9 +136,14 @@ def train_gradient(message: Message, context: Context) -> Message:
         log.warning("round %d: the gradient is not finite (loss %s): not sent", round_, loss)
         return _reply(message, None, metrics)
     sent, residual = compress(flat, residual, sizes)
+    arrays = _arrays(values=pack(sent.values), scales=sent.scales)
+    if "settle" in config:  # a checkpoint comes next, and a run taken up there owes nothing
+        rest = quantise(residual, sizes)
+        arrays["rest"], arrays["rest-scales"] = Array(pack(rest.values)), Array(rest.scales)
+        residual = np.zeros_like(residual)
     context.state[_VIEW] = _arrays(weights=weights, residual=residual)
     context.state[_ROUND] = ConfigRecord({"round": round_})
-    return _reply(message, _arrays(values=pack(sent.values), scales=sent.scales), metrics)
+    return _reply(message, arrays, metrics)
 
 
 @app.train()

@@ -43,7 +43,7 @@ class RunState:
     """All that decides the rounds after round ``round``, and what the figures at the end need.
 
     Of what is random nothing must be kept: batches and dropout follow from the seed and the number
-    of the round. Nodes keep nothing either: after a checkpoint they let go of what rounding took.
+    of the round. Nodes keep nothing either: before a checkpoint they send what rounding took.
     ``weights`` are by parameter name in the strategy's own type, ``strategy`` is its state,
     ``best`` the evaluated round that was best on the validation part, and the rest as in
     ``Outcome``.

@@ -62,8 +62,8 @@ class GradientStrategy(Strategy):
     Down goes the int8 change since the last round, up comes the int8 gradient; what rounding took
     is sent later. All nodes compute at the same weights, which ``_view`` follows. A node that is
     not known to hold them, because it missed a round or says that it is stale, gets them in full.
-    In the round after a checkpoint all nodes let go of what they owe: those of a run that is taken
-    up there owe nothing.
+    In the round before a checkpoint all nodes settle what they owe, so that nothing of a run that
+    is taken up there lies on a node.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class GradientStrategy(Strategy):
         self._sizes = [math.prod(shape) for shape in shapes.values()]
         self._config = config
         self._node_config = node_config
+        self._rows = dict(rows)
         self._batch = shares(config.batch, rows)
         self._number = {node: number for number, node in enumerate(sorted(rows))}
         self._optimiser = AdamW(sum(self._sizes))
@@ -135,7 +136,7 @@ class GradientStrategy(Strategy):
                     "base": base if node in self._in_sync else 0,
                     "node": self._number[node],
                     "batch": self._batch[node],
-                    **({"forget": 1} if self._config.is_checkpoint(base) else {}),
+                    **({"settle": 1} if self._config.is_checkpoint(server_round) else {}),
                 }
             )
             messages.append(Message(content, message_type="train.gradient", dst_node_id=node))
@@ -145,32 +146,36 @@ class GradientStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the gradients by examples, in the order of node ids, and take one step.
+        """Average the gradients by rows, in the order of node ids, and take one step.
+
+        By rows and not by the names of the batch, of which a small node has more than its share.
 
         Raises:
             FederationError: two rounds in a row brought no gradient.
         """
         total = np.zeros(sum(self._sizes), dtype=np.float32)
-        examples = 0
+        weight = examples = 0
         loss = 0.0
         unusable = ""
         for reply in sorted(replies, key=lambda message: message.metadata.src_node_id):
             if reply.has_error() or reply.content.metric_records["metrics"].get("stale"):
                 continue
             metrics = reply.content.metric_records["metrics"]
-            count = int(cast(int, metrics["num-examples"]))
+            node = reply.metadata.src_node_id
             try:
                 gradient = self._decode(reply)
             except Exception as error:  # whatever a node has thought of, the others go on
                 unusable = f"its gradient cannot be used: {error}"
-                self._drop(reply.metadata.src_node_id, unusable)
+                self._drop(node, unusable)
                 continue
-            total += np.float32(count) * gradient
-            loss += count * float(cast(float, metrics["loss"]))
-            examples += count
-            self._in_sync.add(reply.metadata.src_node_id)
+            rows = self._rows[node]
+            total += np.float32(rows) * gradient
+            loss += rows * float(cast(float, metrics["loss"]))
+            weight += rows
+            examples += int(cast(int, metrics["num-examples"]))
+            self._in_sync.add(node)
         assert self._weights is not None
-        if examples == 0:
+        if weight == 0:
             # All workers may be new and stale at once, after a restart: the next round sends
             # everything. A second such round is no coincidence.
             self._silent_rounds += 1
@@ -182,18 +187,24 @@ class GradientStrategy(Strategy):
             return to_arrays(self._weights, self._shapes), None
         self._silent_rounds = 0
         rate = self._config.lr * schedule(server_round - 1, self._config.rounds)
-        self._weights = self._optimiser.step(self._weights, total / np.float32(examples), rate)
+        self._weights = self._optimiser.step(self._weights, total / np.float32(weight), rate)
         return (
             to_arrays(self._weights, self._shapes),
-            MetricRecord({"loss": loss / examples, "num-examples": examples}),
+            MetricRecord({"loss": loss / weight, "num-examples": examples}),
         )
 
     def _decode(self, reply: Message) -> NDArray[np.float32]:
         sent = reply.content.array_records["arrays"]
-        if why := array_fault("scales", sent["scales"], (len(self._sizes),)):
+        gradient = self._vector(sent, "values", "scales")
+        if "rest" in sent:
+            gradient += self._vector(sent, "rest", "rest-scales")
+        return gradient
+
+    def _vector(self, sent: ArrayRecord, values: str, scales: str) -> NDArray[np.float32]:
+        if why := array_fault(scales, sent[scales], (len(self._sizes),)):
             raise ValueError(why)
-        values = unpack(sent["values"].numpy(), sum(self._sizes))
-        return dequantise(Quantised(values, sent["scales"].numpy()), self._sizes)
+        steps = unpack(sent[values].numpy(), sum(self._sizes))
+        return dequantise(Quantised(steps, sent[scales].numpy()), self._sizes)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

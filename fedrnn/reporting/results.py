@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from fedrnn import former
+from fedrnn.cluster import UNKNOWN
 from fedrnn.config import RunConfig
 from fedrnn.datasite.datasite import software
 from fedrnn.federation.outcome import Outcome
@@ -196,6 +197,17 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
         return {"p10": 0.0, "median": 0.0, "p90": 0.0}
     p10, median, p90 = np.quantile(seconds, [0.1, 0.5, 0.9]).tolist()
     return {"p10": p10, "median": median, "p90": p90}
+
+
+def left_behind() -> set[str]:
+    """Return the jobs of runs here that ended while a node was out of reach: it may have them."""
+    jobs = set()
+    for path in RUNS.glob("*/summary.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # what is damaged tells nothing
+            ends = json.loads(path.read_text())["jobs"].values()
+            if any(end.startswith(UNKNOWN) for end in ends):
+                jobs.add(json.loads(path.with_name("manifest.json").read_text())["job"])
+    return jobs
 
 
 def controller_software() -> dict[str, Any]:

@@ -72,6 +72,9 @@ def test_a_path_that_dies_within_a_frame_costs_its_node_the_run_and_nobody_else(
     assert run.longest() < 15 and run.summary()["rounds"] == 200
     assert run.summary()["jobs"]["pi2"].startswith("unknown")
     assert run.accuracy("pi1", "pi3") > undisturbed.accuracy("pi1", "pi3") - NEAR
+    again = start("--rounds", "5")  # over a path that is whole: nobody need free the node by hand
+    assert again.end() == 0, again.said
+    assert f"pi2: still has the job {run.job()} of a run that ended while it was" in again.said
 
 
 def test_a_path_with_a_delay_of_200_ms_costs_200_ms_a_round(start, tmp_path, undisturbed):

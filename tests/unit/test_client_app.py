@@ -80,6 +80,22 @@ def test_the_gradient_is_that_of_the_rounds_batch_and_what_rounding_took_comes_l
     np.testing.assert_allclose(arrived + residual, wanted, atol=1e-6)
 
 
+def test_what_rounding_took_comes_at_once_where_the_node_is_asked_to_settle(grid):
+    weights = parameters_of(CharRNN(3, hidden=8, embedding=6, seed=0))
+    record = ArrayRecord({"weights": Array(weights)})
+    reply = ask(grid, "train.gradient", record, round=1, base=0, settle=1)
+    rest = reply.content["arrays"]
+    values = unpack(rest["rest"].numpy(), sum(SIZES))
+    arrived = decoded(reply) + dequantise(Quantised(values, rest["rest-scales"].numpy()), SIZES)
+    wanted = exact_gradient(grid, weights, 1)
+    # Each tensor arrives to within 1/31 of 1/31 of its largest value, and nothing is owed.
+    starts = np.cumsum([0, *SIZES[:-1]])
+    worst = np.maximum.reduceat(np.abs(arrived - wanted), starts)
+    assert (worst <= np.maximum.reduceat(np.abs(wanted), starts) / 31**2 + 1e-9).all()
+    assert np.abs(decoded(reply) - wanted).max() > np.abs(arrived - wanted).max()
+    assert not grid.contexts[1].state["fedrnn-view"]["residual"].numpy().any()
+
+
 def test_a_delta_moves_the_weights_at_which_the_node_computes(grid):
     weights = parameters_of(CharRNN(3, hidden=8, embedding=6, seed=0))
     first = ask_gradient(grid, 1, 0, weights=weights)

@@ -162,6 +162,23 @@ def test_a_second_run_is_told_who_holds_a_node_and_the_command_shown_frees_it(cl
         assert first.states() == {"node1": "failed"}
 
 
+def test_what_a_run_has_left_on_a_node_that_was_out_of_reach_is_ended_by_the_next(
+    cluster, tmp_path
+):
+    said: list[str] = []
+    with cluster(1, 0, None, said) as first:
+        begin(first)
+        (member,) = first.members
+        links = {"node1": (LocalLink("node1", member.link.root, SENDER), member.owner)}
+        with Cluster(links, SENDER, tmp_path / "second", said.append) as second:
+            with pytest.raises(ClusterError, match="holds it since"):
+                second.describe({"train-of-another"})
+            second.describe({first.job})
+        assert first.states() == {"node1": "failed"}
+    told = f"node1: still has the job {first.job} of a run that ended while it was out of reach"
+    assert [line for line in said if line.startswith(told)], said
+
+
 def kill(member, alone: bool) -> None:
     """Kill a local job: its worker, or all that could still get a word out, as a power cut does."""
     site = Site.at(member.link.root)

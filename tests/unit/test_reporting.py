@@ -84,3 +84,16 @@ def test_the_tables_fit_a_terminal_and_tell_the_same(finished):
     assert "macro-recall" in text and "dropped" in text and "…" not in text
     assert f"{100 * summary['nodes']['pi1']['test']['accuracy']:.1f} %" in text
     assert "central, same network" in text
+
+
+def test_jobs_are_left_behind_where_a_node_was_out_of_reach_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    ends = {"a": {"pi1": "done"}, "b": {"pi1": "done", "pi2": "unknown: it does not answer"}}
+    for name, jobs in ends.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(json.dumps({"job": f"train-{name}"}))
+        (tmp_path / name / "summary.json").write_text(json.dumps({"jobs": jobs}))
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "summary.json").write_text("{")
+    assert results.left_behind() == {"train-b"}

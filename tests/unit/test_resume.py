@@ -69,12 +69,12 @@ def test_every_part_of_the_state_decides_the_weights(make_grid, tmp_path, name):
     assert resumed.weights.tobytes() != whole.weights.tobytes()
 
 
-def test_nodes_let_go_of_what_they_owe_in_the_round_after_a_checkpoint_alone(make_grid):
+def test_nodes_settle_what_they_owe_in_the_round_before_a_checkpoint_alone(make_grid):
     grid = make_grid(*THREE)
     federate(grid, SMALL, names=NAMES)
     told = {m.content["config"]["round"] for m in grid.sent
-            if "forget" in m.content["config"]}  # fmt: skip
-    assert told == {5, 9}
+            if "settle" in m.content["config"]}  # fmt: skip
+    assert told == {4, 8}
 
 
 def test_the_state_of_every_strategy_is_known(make_grid):
