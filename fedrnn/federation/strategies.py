@@ -84,7 +84,6 @@ class GradientStrategy(Strategy):
         self._sizes = [math.prod(shape) for shape in shapes.values()]
         self._config = config
         self._node_config = node_config
-        self._rows = dict(rows)
         self._batch = shares(config.batch, rows)
         self._number = {node: number for number, node in enumerate(sorted(rows))}
         self._optimiser = AdamW(sum(self._sizes))
@@ -146,36 +145,32 @@ class GradientStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average the gradients by rows, in the order of node ids, and take one step.
-
-        By rows and not by the names of the batch, of which a small node has more than its share.
+        """Average the gradients by examples, in the order of node ids, and take one step.
 
         Raises:
             FederationError: two rounds in a row brought no gradient.
         """
         total = np.zeros(sum(self._sizes), dtype=np.float32)
-        weight = examples = 0
+        examples = 0
         loss = 0.0
         unusable = ""
         for reply in sorted(replies, key=lambda message: message.metadata.src_node_id):
             if reply.has_error() or reply.content.metric_records["metrics"].get("stale"):
                 continue
             metrics = reply.content.metric_records["metrics"]
-            node = reply.metadata.src_node_id
+            count = int(cast(int, metrics["num-examples"]))
             try:
                 gradient = self._decode(reply)
             except Exception as error:  # whatever a node has thought of, the others go on
                 unusable = f"its gradient cannot be used: {error}"
-                self._drop(node, unusable)
+                self._drop(reply.metadata.src_node_id, unusable)
                 continue
-            rows = self._rows[node]
-            total += np.float32(rows) * gradient
-            loss += rows * float(cast(float, metrics["loss"]))
-            weight += rows
-            examples += int(cast(int, metrics["num-examples"]))
-            self._in_sync.add(node)
+            total += np.float32(count) * gradient
+            loss += count * float(cast(float, metrics["loss"]))
+            examples += count
+            self._in_sync.add(reply.metadata.src_node_id)
         assert self._weights is not None
-        if weight == 0:
+        if examples == 0:
             # All workers may be new and stale at once, after a restart: the next round sends
             # everything. A second such round is no coincidence.
             self._silent_rounds += 1
@@ -187,10 +182,10 @@ class GradientStrategy(Strategy):
             return to_arrays(self._weights, self._shapes), None
         self._silent_rounds = 0
         rate = self._config.lr * schedule(server_round - 1, self._config.rounds)
-        self._weights = self._optimiser.step(self._weights, total / np.float32(weight), rate)
+        self._weights = self._optimiser.step(self._weights, total / np.float32(examples), rate)
         return (
             to_arrays(self._weights, self._shapes),
-            MetricRecord({"loss": loss / weight, "num-examples": examples}),
+            MetricRecord({"loss": loss / examples, "num-examples": examples}),
         )
 
     def _decode(self, reply: Message) -> NDArray[np.float32]:
