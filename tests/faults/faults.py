@@ -59,12 +59,15 @@ class Disturbed:
     def said(self) -> str:
         return "".join(self._lines)
 
-    def rounds(self) -> list[dict]:
+    def events(self, kind: str) -> list[dict]:
         with contextlib.suppress(OSError):
             lines = (self.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
             events = [json.loads(line) for line in lines if line.endswith("\n")]
-            return [event for event in events if event["event"] == "round"]
+            return [event for event in events if event["event"] == kind]
         return []
+
+    def rounds(self) -> list[dict]:
+        return self.events("round")
 
     def until_round(self, number: int, seconds: float = 120) -> None:
         until = time.monotonic() + seconds
@@ -85,10 +88,17 @@ class Disturbed:
             time.sleep(0.05)
 
     def accuracy(self, *nodes: str) -> float:
-        """The accuracy on the test names of some nodes: where others are lost, theirs are, too."""
-        tests = [self.summary()["nodes"][node]["test"] for node in nodes]
-        right = sum(test["accuracy"] * test["examples"] for test in tests)
-        return right / sum(test["examples"] for test in tests)
+        """The accuracy of the model on names of some nodes, by default of all.
+
+        Where others are lost, their names are, too. Of validation and test names together: two runs
+        that differ in anything at all differ by most of a point on the test names alone.
+        """
+        chosen = self.summary()["model_of_round"]
+        seen = [event for event in self.events("evaluation") if event["round"] == chosen]
+        parts = {event["part"]: event["by_node"] for event in seen}
+        told = [part[node] for part in parts.values() for node in nodes or part]
+        right = sum(node["accuracy"] * node["examples"] for node in told)
+        return right / sum(node["examples"] for node in told)
 
     def summary(self) -> dict:
         return json.loads((self.folder / "summary.json").read_text())
@@ -117,9 +127,9 @@ def root(lab: Lab, node: str, command: str) -> str:
 
 
 @contextlib.contextmanager
-def rounds_of_a_second(lab: Lab, node: str) -> Iterator[None]:
-    """Brake a node's worker, as boards are slower: what takes seconds costs few rounds."""
-    turn = f"kill -STOP {WORKER}; sleep 0.8; kill -CONT {WORKER}; sleep 0.1"
+def slow_rounds(lab: Lab, node: str, seconds: float) -> Iterator[None]:
+    """Brake a node's worker, as boards are slower: what takes a while costs few rounds."""
+    turn = f"kill -STOP {WORKER}; sleep {seconds - 0.2:.1f}; kill -CONT {WORKER}; sleep 0.1"
     brake = f"rm -f /tmp/enough; until [ -e /tmp/enough ]; do {turn}; done"
     braked = threading.Thread(target=root, args=(lab, node, brake))
     braked.start()

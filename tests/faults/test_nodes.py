@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from faults import NEAR, WORKER, root, rounds_of_a_second
+from faults import NEAR, WORKER, root, slow_rounds
 
 
 def test_a_node_ten_times_slower_is_left_out_by_the_deadline_and_taken_back(
     start, lab, undisturbed
 ):
     """Its late replies are dropped, and no round waits for it while it works on an old one."""
-    run = start("--set", "timeout=2")
+    run = start("--set", "timeout=3")
     run.until_round(40)
-    turn = f"kill -STOP {WORKER}; sleep 2.7; kill -CONT {WORKER}; sleep 0.3"
-    slow = f"for i in $(seq 6); do {turn}; done"
-    braked = threading.Thread(target=root, args=(lab, "pi2", slow))
-    braked.start()
+    turn = f"kill -STOP {WORKER}; sleep 3.6; kill -CONT {WORKER}; sleep 0.4"
+    with slow_rounds(lab, "pi1", 1.0):
+        root(lab, "pi2", f"for i in $(seq 5); do {turn}; done")
     assert run.end() == 0, run.said
-    braked.join()
     assert "pi2 is left out from round" in run.said and "pi2 is back in round" in run.said
     assert "pi2: no reply in time" in run.said
-    late = [event for event in run.rounds() if event["seconds"] > 1.9]
-    assert 1 <= len(late) <= 8 and run.longest() < 4, "rounds wait for a node that is known to lag"
-    assert abs(run.summary()["accuracy"] - undisturbed.summary()["accuracy"]) < NEAR
+    late = [event for event in run.rounds() if event["seconds"] > 2.9]
+    assert 1 <= len(late) <= 8 and run.longest() < 5, "rounds wait for a node that is known to lag"
+    assert run.accuracy() > undisturbed.accuracy() - NEAR
 
 
 @pytest.fixture
@@ -89,7 +86,7 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
     cut, give = power
     run = start("--set", "timeout=10")
     run.until_round(20)
-    with rounds_of_a_second(lab, "pi1"):
+    with slow_rounds(lab, "pi1", 2.0):
         cut("pi3")
         run.until_said("pi3 is left out from round")
         run.until_round(len(run.rounds()) + 3)
@@ -107,7 +104,7 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
     assert "the power of this node went" in run.said
     assert run.longest() < 20 and run.summary()["rounds"] == 200
     assert set(run.summary()["jobs"].values()) == {"done"}
-    assert abs(run.summary()["accuracy"] - undisturbed.summary()["accuracy"]) < NEAR
+    assert run.accuracy() > undisturbed.accuracy() - NEAR
 
 
 def test_a_run_goes_on_with_the_one_node_that_is_left(start, power, link, undisturbed):
