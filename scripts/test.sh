@@ -1,7 +1,7 @@
 #!/bin/bash
 # test.sh: everything that must hold, cheapest first.
 set -euo pipefail
-. "$(dirname "$0")/steps.sh" 5
+. "$(dirname "$0")/steps.sh" 6
 
 controller
 run scripts/system.sh board browser
@@ -14,6 +14,9 @@ run pytest -q tests/unit tests/contract tests/browser tests/board
 
 title "The cluster: site.yml, its second run, training, and what goes wrong"
 run pytest --verbose --durations=8 tests/e2e
+
+title "Jobs, sessions and controllers that die in a round (all faults: make faults)"
+run pytest --verbose --durations=4 -m quick tests/faults
 
 title "What the nodes are, looked at over SSH"
 run pytest -q tests/roles --inventory inventory/lab

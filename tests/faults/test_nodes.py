@@ -78,7 +78,6 @@ def power(lab):
             time.sleep(0.5)
 
 
-@pytest.mark.quick
 def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
     start, lab, power, undisturbed
 ):
