@@ -29,7 +29,6 @@ POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
 TELL_SECONDS = 5.0  # who waits longer is told for whom
 END_SECONDS = 60.0  # a busy Pi takes as long to record it; no longer is waited than that takes
-UNKNOWN = "unknown"  # how a job ended on a node that is out of reach
 AWAY_SECONDS = 60.0  # how long a node may be away while its owner decides
 
 
@@ -125,16 +124,19 @@ class Cluster:
                 f"  {m.name}: {printable(m.described['schema'])}" for m in self.members
             )
             raise ClusterError(f"the nodes' data sets differ in their schema:\n{table}")
+        problems = {}
         for member in self.members:
-            holder = member.described["running"]
-            if holder and first_name(holder["job"]) in left_behind:
-                self._say(f"{member.name}: still has the job {holder['job']} of a run that ended "
-                          "while it was out of reach: ending it")  # fmt: skip
-                with contextlib.suppress(LinkError, AnswerError):
-                    if self.loop.run(_end(member, holder["job"])):
-                        member.described["running"] = None
-        in_use = [m for m in self.members if m.described["running"]]
-        self._leave_out({m.name: held(m, m.described["running"]) for m in in_use})
+            if holder := member.described["running"]:
+                problems[member.name] = held(member, holder)
+                if first_name(holder["job"]) in left_behind:
+                    self._say(f"{member.name}: still has the job {holder['job']} of a run that "
+                              "ended while it was out of reach: ending it")  # fmt: skip
+                    try:
+                        if self.loop.run(_end(member, holder["job"])):
+                            del problems[member.name]
+                    except (LinkError, AnswerError) as error:
+                        problems[member.name] = str(error)
+        self._leave_out(problems)
 
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
@@ -298,7 +300,7 @@ def _is_busy(state: dict[str, Any] | None) -> bool:
 
 
 def _word(state: dict[str, Any] | None) -> str:
-    return f"{UNKNOWN}: the node does not answer" if state is None else str(state["status"])
+    return "unknown: the node does not answer" if state is None else str(state["status"])
 
 
 async def _end(member: Member, job: str) -> bool:

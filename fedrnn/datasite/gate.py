@@ -40,6 +40,7 @@ from fedrnn.datasite.parcel import Refused, read_job
 MAX_OPEN = 20  # jobs of one sender that have not ended
 MAX_WAITING = 32 << 20  # bytes of one sender that the datasite has not yet read
 MAX_TURNED_AWAY = 50  # jobs of one sender in an hour that never ran: each stays in the log for ever
+ROOM = 1 << 16  # bytes that the datasite needs to note an end
 MAX_SECONDS = 300  # that a job may take to arrive
 MAX_NOTE = 400  # characters of a refusal in the node's journal
 
@@ -155,6 +156,8 @@ def cancel(site: Site, sender: str, job: str) -> None:
     """Leave a note for the datasite, which ends the job; one that has ended stays as it is."""
     state = _state(site, sender, job)
     if state["status"] not in FINAL:
+        if shutil.disk_usage(site.mailbox).free < ROOM:  # the datasite could not note the end
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.umask(0o007)
         (site.mailbox / f"{job_key(sender, job)}{CANCEL}").touch()
     print(json.dumps(state))

@@ -13,9 +13,9 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from fedrnn import former
-from fedrnn.cluster import UNKNOWN
 from fedrnn.config import RunConfig
 from fedrnn.datasite.datasite import software
+from fedrnn.datasite.layout import FINAL
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.state import RunState
 from fedrnn.inventory import CHECKOUT
@@ -200,12 +200,12 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def left_behind() -> set[str]:
-    """Return the jobs of runs here that ended while a node was out of reach: it may have them."""
+    """Return the jobs of runs here of which a node, at their end, did not say that they ended."""
     jobs = set()
     for path in RUNS.glob("*/summary.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):  # what is damaged tells nothing
             ends = json.loads(path.read_text())["jobs"].values()
-            if any(end.startswith(UNKNOWN) for end in ends):
+            if not set(FINAL).issuperset(ends):
                 jobs.add(json.loads(path.with_name("manifest.json").read_text())["job"])
     return jobs
 

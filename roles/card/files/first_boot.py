@@ -57,8 +57,9 @@ def user_data(node: Node, key: str) -> dict[str, Any]:
         "hostname": node["hostname"],
         "manage_etc_hosts": "localhost",
         "timezone": node["timezone"],
-        # The image's own is left alone: cloud-init would want the package locales.
-        **({"locale": node["locale"]} if node["locale"] else {}),
+        # "false" leaves the image's own: without a word cloud-init 22.4 sets en_US.UTF-8, which
+        # Debian's images have not generated.
+        "locale": node["locale"] or "false",
         "users": [account],
         "disable_root": True,
         "ssh_pwauth": False,
