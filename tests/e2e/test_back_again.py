@@ -18,21 +18,7 @@ from cluster import Lab, Run, ansible_playbook, flat, must
 
 pytestmark = pytest.mark.apart
 NODES = ("pi1", "pi2")
-# Packages, accounts, groups, units, and every file with mode, owner and content. Not what any
-# system changes of itself: logs, caches, and the notes of dpkg and ucf.
-LOOK = r"""
-LC_ALL=C
-dpkg-query -Wf 'package ${db:Status-Abbrev} ${Package} ${Version}\n'
-getent passwd; getent group
-systemctl list-unit-files --no-legend --plain | awk '$2 != "transient" { print "unit", $1, $2 }'
-find /etc /opt /var /home /usr/local /root -xdev \
-  \( -path /var/cache -o -path /var/log -o -path /var/tmp -o -path /var/lib/apt/lists \
-  -o -path /var/lib/dpkg -o -path /var/lib/ucf \) -prune -o \
-  \( -type f -printf '%p %m %u %g ' -exec sha256sum {} \; \) -o -printf '%p %y %m %u %g %l\n' |
-  sed 's/  .*//' | sort
-"""
-# The copies that passwd's tools leave beside their files, and sudo's note that it was used.
-OF_ITSELF = re.compile(r"/etc/(passwd|group|g?shadow)- |/home/pi/\.sudo_as_admin_successful ")
+LOOK = (Path(__file__).parents[1] / "look.sh").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +43,7 @@ def reset(lab: Lab, *more: str) -> Run:
 
 
 def look(lab: Lab, node: str) -> set[str]:
-    lines = lab.podman("exec", lab.container(node), "sh", "-c", LOOK).splitlines()
-    return {line for line in lines if not OF_ITSELF.match(line)}
+    return set(lab.podman("exec", lab.container(node), "sh", "-c", LOOK).splitlines())
 
 
 def root(lab: Lab, node: str, command: str) -> str:
