@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cluster import ROOT, read_until
+from faults import ROUNDS
 
 from fedrnn import former
 
@@ -27,9 +28,9 @@ def test_a_controller_killed_in_a_round_resumes_to_the_same_model(start, undistu
     again = start("--resume")
     again.folder = run.folder
     assert again.end() == 0, again.said
-    assert "taken up after round 100 of 200" in again.said
+    assert f"taken up after round 100 of {ROUNDS}" in again.said
     assert again.summary()["model_sha256"] == undisturbed.summary()["model_sha256"]
-    assert [event["round"] for event in again.rounds()] == list(range(1, 201))
+    assert [event["round"] for event in again.rounds()] == list(range(1, ROUNDS + 1))
     assert set(again.summary()["jobs"].values()) == {"done"}
 
 
@@ -40,7 +41,7 @@ def test_a_controller_that_sleeps_for_a_minute_goes_on(start, undisturbed):
     time.sleep(60)
     os.kill(run.process.pid, signal.SIGCONT)
     assert run.end() == 0, run.said
-    assert run.summary()["rounds"] == 200
+    assert run.summary()["rounds"] == ROUNDS
     assert not [node for node in ("pi1", "pi2", "pi3") if run.without(node)], run.said
     assert run.summary()["model_sha256"] == undisturbed.summary()["model_sha256"]
 

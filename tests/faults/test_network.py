@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from faults import NEAR, inside, root
+from faults import NEAR, ROUNDS, inside, root
 from relay import relayed
 
 
@@ -19,7 +19,7 @@ def test_a_network_that_is_cut_for_ten_seconds_costs_ten_seconds(start, link, un
     restore("pi2")
     assert run.end() == 0, run.said
     assert run.accuracy() > undisturbed.accuracy() - NEAR
-    assert run.longest() < 40 and run.summary()["rounds"] == 200
+    assert run.longest() < 40 and run.summary()["rounds"] == ROUNDS
     assert len(run.without("pi2")) < 60, run.said
 
 
@@ -69,7 +69,7 @@ def test_a_path_that_dies_within_a_frame_costs_its_node_the_run_and_nobody_else(
         assert run.end() == 0, run.said
     assert "pi2 is left out from round" in run.said and "pi2: no reply in time" in run.said
     assert "pi2: its worker is out of reach: " in run.said
-    assert run.longest() < 15 and run.summary()["rounds"] == 200
+    assert run.longest() < 15 and run.summary()["rounds"] == ROUNDS
     assert run.summary()["jobs"]["pi2"].startswith("unknown")
     assert run.accuracy("pi1", "pi3") > undisturbed.accuracy("pi1", "pi3") - NEAR
     again = start("--rounds", "5")  # over a path that is whole: nobody need free the node by hand

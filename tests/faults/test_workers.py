@@ -6,7 +6,7 @@ import re
 import threading
 
 import pytest
-from faults import NEAR, WORKER, root
+from faults import NEAR, ROUNDS, WORKER, root
 
 # One that the kernel ends first, beside one who takes memory until it does. The limit is the
 # container's; that of the job's own unit is a board's to show.
@@ -42,7 +42,7 @@ def test_a_run_goes_on_at_once_without_a_worker_that_is(how, start, lab, undistu
     assert "anew" not in run.said
     summary = run.summary()
     assert summary["jobs"] == {"pi1": "done", "pi2": "failed", "pi3": "done"}
-    assert summary["rounds"] == 200 and run.longest() < 15
+    assert summary["rounds"] == ROUNDS and run.longest() < 15
     others = ("pi1", "pi3")
     assert run.accuracy(*others) > undisturbed.accuracy(*others) - NEAR
 
