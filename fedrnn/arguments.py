@@ -83,7 +83,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if asked.split and asked.local is None:
         parser.error(
             "--split belongs to --local; over SSH the nodes train on what they hold: set "
-            "dataset_split in the inventory and run `ansible-playbook site.yml --tags dataset`"
+            "dataset_split in the inventory and run `ansible-playbook -i INVENTORY site.yml "
+            "--tags dataset`"
         )
     if asked.split == "own":
         parser.error("--split own has no meaning: --local trains on the embedded names")

@@ -18,7 +18,7 @@ from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.policy import fingerprint
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import Inventory, Node
-from fedrnn.member import Member, Say, ended, first_name, held, late
+from fedrnn.member import Member, Say, ended, first_name, held, idle, late
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 TRAINING = "train-"  # what the names of training jobs begin with; the rest is their age
 POLL_SECONDS, MOST_POLL_SECONDS = 0.5, 10.0  # each question costs a Pi a login
+TAKEN_SECONDS = 30.0  # a datasite takes a job up within one, a busy Pi's within ten
 WORKER_SECONDS = 180.0  # a Pi 3 needs a minute to import torch
 TELL_SECONDS = 5.0  # who waits longer is told for whom
 END_SECONDS = 60.0  # a busy Pi takes as long to record it; no longer is waited than that takes
@@ -141,7 +142,7 @@ class Cluster:
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
         training_code(self._code)
-        self._submitted = True
+        self._submitted, self._since = True, time.monotonic()
         self._all(self._submit)
         return self.job
 
@@ -183,15 +184,21 @@ class Cluster:
         before = member.state["status"]
         try:
             member.state = self.loop.run(member.status())
+            if member.may_run_again:
+                self.loop.run(member.submit_again(self._code, self._say))
+                return None
             member.seen = time.monotonic()
         except LinkError as error:
             return str(error) if time.monotonic() - member.seen > AWAY_SECONDS else None
         except AnswerError as error:
             return f"{member.name}: {error}"
         state = member.state
-        if member.may_run_again:
-            self.loop.run(member.submit_again(self._code, self._say))
-            return None
+        if state["status"] == "sent" and time.monotonic() - self._since > TAKEN_SECONDS:
+            if self._min_nodes:
+                return idle(member)
+            if not member.is_told:
+                member.is_told = True
+                self._say(idle(member))
         if state["status"] in FINAL:
             return ended(member)
         if state["sha256"] not in (None, self.sha256):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -15,7 +16,7 @@ from fedrnn.datasite.failure import WITHOUT_A_WORD
 from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.transport.attachment import JobEndedError
-from fedrnn.transport.link import Link, LinkError, LocalLink
+from fedrnn.transport.link import Link, LinkError, LocalLink, SSHLink
 
 Say = Callable[[str], None]
 
@@ -36,6 +37,7 @@ class Member:
     described: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=lambda: {"status": "unknown"})
     seen: float = field(default_factory=time.monotonic)
+    is_told: bool = False  # its user, that nobody there takes the job up
     number: int = 1  # of the job, where the node has lost others
 
     async def status(self) -> dict[str, Any]:
@@ -107,6 +109,18 @@ def owner_command(member: Member) -> str:
     return shlex.join([sys.executable, "-m", "fedrnn.owner", "--root", str(member.link.root)])
 
 
+def from_here(member: Member, command: str) -> str:
+    """Return what runs a command on a node from this machine, in any of its inventories."""
+    return f"ansible{_inventory(member)} {member.name} -a '{command}'"
+
+
+def _inventory(member: Member) -> str:
+    if not isinstance(member.link, SSHLink):
+        return ""
+    folder = os.path.relpath(member.link.address.known_hosts.parent)
+    return "" if folder == "inventory/lab" else f" -i {shlex.quote(folder)}"
+
+
 def held(member: Member, holder: dict[str, str]) -> str:
     """Say who holds a node and since when, and how it gets free."""
     try:
@@ -116,10 +130,19 @@ def held(member: Member, holder: dict[str, str]) -> str:
         when = holder["since"]
     job, sender = printable(holder["job"]), printable(holder["sender"])
     name, deny = member.name, f"{owner_command(member)} deny {job} --reason …"
-    typed = deny if isinstance(member.link, LocalLink) else f"ansible {name} -a '{deny}'"
+    typed = deny if isinstance(member.link, LocalLink) else from_here(member, deny)
     return (
         f"{name}: {sender} holds it since {printable(when)} with the job {job}, and a node runs one"
         f" job at a time. Run again when that has ended, or have its owner end it: {typed}"
+    )
+
+
+def idle(member: Member) -> str:
+    """Say that nobody takes a job up that was sent, and how that is mended."""
+    unit = "fedrnn-datasite.path"
+    return (
+        f"{member.name}: its datasite takes no jobs. On the node: `systemctl status {unit}`, and"
+        f" where it was stopped or masked: `systemctl unmask {unit}`, `systemctl start {unit}`"
     )
 
 
@@ -138,9 +161,9 @@ def ask_owner(member: Member) -> str:
     far = (
         ""
         if local
-        else f" From here: ansible {member.name} -a '{tool} approve {job}', or, where the nodes are"
-        " yours and the code of this checkout has changed: ansible-playbook site.yml --tags pysyft,"
-        " and run again."
+        else f" From here: {from_here(member, f'{tool} approve {job}')}, or, where the nodes are"
+        " yours and the code of this checkout has changed: ansible-playbook"
+        f"{_inventory(member)} site.yml --tags pysyft, and run again."
     )
     return (
         f"{member.name}: the job waits: {why}. {where}: `{tool} show {job}`, then"

@@ -199,7 +199,7 @@ def train(cluster: Cluster, plan: Plan, display: Display) -> int:
                 cluster.names,
                 keep,
                 former.state if former else None,
-                plan.min_nodes or 1,
+                plan.min_nodes,
             )
         except FederationError as error:
             if error.outcome is None:

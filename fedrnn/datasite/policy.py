@@ -72,7 +72,7 @@ def allow_list(site: Site) -> dict[str, Any]:
 def _distrust(path: Path, why: str) -> str:
     return (
         f"the allow-list {path} counts as empty: {why}. Every job waits for its owner until the "
-        "operator has run: ansible-playbook site.yml --tags pysyft"
+        "operator has run: ansible-playbook -i INVENTORY site.yml --tags pysyft"
     )
 
 

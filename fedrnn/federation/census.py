@@ -65,12 +65,15 @@ class Census:
         return shift
 
 
-def take_census(grid: WatchedGrid, config: RunConfig) -> Census:
+def take_census(grid: WatchedGrid, config: RunConfig, min_nodes: int | None = None) -> Census:
     """Ask every node for its counts.
 
+    A node that does not answer, cannot use its data or has too few names takes no part where
+    ``min_nodes`` others are left.
+
     Raises:
-        FederationError: a node does not answer, cannot use its data or has too few names, or one
-            label is spelled in two ways; the message has a table of who has which.
+        FederationError: there is such a node, and no ``min_nodes`` or not as many others; or one
+            label is spelled in two ways: the message has a table of who has which.
     """
     content = RecordDict({"config": ConfigRecord({"data-seed": config.data_seed})})
     messages = [
@@ -78,26 +81,27 @@ def take_census(grid: WatchedGrid, config: RunConfig) -> Census:
         for node in sorted(grid.get_node_ids())
     ]
     result: dict[int, dict[Part, dict[str, int]]] = {}
-    for reply in grid.all_replies(messages, timeout=config.timeout):
+    replies, problems = grid.ask_all(messages, timeout=config.timeout)
+    for reply in replies:
         labels = cast(list[str], reply.content.config_records["config"]["labels"])
         metrics = cast(Mapping[str, list[int]], reply.content.metric_records["metrics"])
         result[reply.metadata.src_node_id] = {
             part: dict(zip(labels, metrics[part], strict=True)) for part in PARTS
         }
-    census = Census(result)
+    problems |= {
+        node: f"it has {rows} names to train on, fewer than {MIN_BATCH}: a gradient would speak of "
+        "single names. Add names there, or leave the node out with --nodes"
+        for node, rows in Census(result).train_rows.items()
+        if rows < MIN_BATCH
+    }
+    census = Census({node: parts for node, parts in result.items() if node not in problems})
+    if problems and (min_nodes is None or len(census.counts) < min_nodes):
+        lines = [f"  {grid.name(node)}: {why}" for node, why in sorted(problems.items())]
+        limit = f", and --min-nodes is {min_nodes}" if min_nodes else ""
+        raise FederationError(f"not every node can take part{limit}:\n" + "\n".join(lines))
     _refuse_two_spellings(grid, census)
-    _refuse_small_nodes(grid, census)
+    grid.left_out = problems
     return census
-
-
-def _refuse_small_nodes(grid: WatchedGrid, census: Census) -> None:
-    small = {node: rows for node, rows in census.train_rows.items() if rows < MIN_BATCH}
-    if small:
-        who = ", ".join(f"{grid.name(node)} has {rows}" for node, rows in small.items())
-        raise FederationError(
-            f"{who} names to train on, fewer than {MIN_BATCH}: a gradient would speak of single"
-            " names. Add names there, or leave the node out with --nodes"
-        )
 
 
 def _refuse_two_spellings(grid: WatchedGrid, census: Census) -> None:

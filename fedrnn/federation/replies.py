@@ -76,8 +76,8 @@ def _update(kind: str, sent: RecordDict, content: RecordDict, rows: int) -> str:
     for name, value in metrics.items():
         if isinstance(value, list) or not math.isfinite(value):
             return f"its {name} is {value}"
-    if metrics.get("stale"):
-        return ""
+    if kind == "train.gradient" and metrics.get("stale"):
+        return _stale(sent, content, metrics)
     examples, loss = metrics["num-examples"], cast(float, metrics["loss"])
     if not isinstance(examples, int) or not 1 <= examples <= (rows or examples):
         return f"it says that it trained on {examples} names and has {rows}"
@@ -92,6 +92,15 @@ def _update(kind: str, sent: RecordDict, content: RecordDict, rows: int) -> str:
         if array.dtype.startswith("float")
     )
     return next(filter(None, faults), "")
+
+
+def _stale(sent: RecordDict, content: RecordDict, metrics: MetricRecord) -> str:
+    """A node that has lost the weights on which a delta stands says so, and nothing else."""
+    if sent.config_records["config"]["base"] == 0:
+        return "it was sent all weights, and says that it lacks them"
+    if content.array_records or "loss" in metrics or metrics["num-examples"] != 0:
+        return "it says that it cannot answer, and answers"
+    return ""
 
 
 def _weights(sent: ArrayRecord, content: RecordDict, metrics: MetricRecord) -> str:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
@@ -41,7 +42,7 @@ def federate(
     names: Mapping[int, str] | None = None,
     keep: Keep | None = None,
     former: RunState | None = None,
-    min_nodes: int = 1,
+    min_nodes: int | None = None,
 ) -> Outcome:
     """Train over the nodes of ``grid`` and return what came of it.
 
@@ -50,7 +51,7 @@ def federate(
     Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set. ``keep`` is called
     after each round that ``config`` calls a checkpoint; a run with the same config, data and nodes
     that is given such a ``former`` state goes on from it to the same weights, bit for bit. It ends
-    where fewer than ``min_nodes`` can take part.
+    where fewer than ``min_nodes`` can take part; without one, all must be able to at the start.
 
     Raises:
         FederationError: no node answers, labels are spelled in two ways, nothing came back in a
@@ -59,8 +60,8 @@ def federate(
     """
     # Its tree of rounds, and a warning that we evaluate by ourselves, are not for our users.
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    watched = WatchedGrid(grid, names or {}, min_nodes)
-    census = take_census(watched, config)
+    watched = WatchedGrid(grid, names or {}, min_nodes or 1)
+    census = take_census(watched, config, min_nodes)
     watched.counts = census.totals
     model = ModelConfig(census.labels, config.cell, config.embedding, config.hidden, config.dropout)
     network = model.build(config.seed)
@@ -79,9 +80,10 @@ def federate(
         outcome.scores = run.evaluate("test", outcome.chosen)
     except KeyboardInterrupt:
         outcome.interrupted = True
-    except FederationError as error:
+    except (FederationError, AppExitException) as problem:  # the latter is Flower's own
+        error = FederationError(str(problem))
         error.outcome = outcome
-        raise
+        raise error from problem
     finally:
         outcome.rss_mb = {watched.name(node): mb for node, mb in watched.rss_mb.items()}
         outcome.dropped = {watched.name(node): n for node, n in watched.dropped.items()}

@@ -47,6 +47,7 @@ class WatchedGrid(Grid):
         self.rss_mb: dict[int, float] = {}
         self.dropped: dict[int, int] = {}
         self.counts: Mapping[int, Names] = {}  # of names by part, once they are known
+        self.left_out: dict[int, str] = {}  # nodes that take no part in the rounds, and why
 
     def name(self, node: int) -> str:
         """Return the name of a node, its id where it has none."""
@@ -96,11 +97,11 @@ class WatchedGrid(Grid):
 
     def present(self) -> list[int]:
         """Return the ids of the nodes that are there, in order, busy or not."""
-        return sorted(self._grid.get_node_ids()) or self.get_node_ids()
+        return sorted(set(self._grid.get_node_ids()) - set(self.left_out)) or self.get_node_ids()
 
     def _ready(self) -> list[int]:
         busy = self._grid.busy() if isinstance(self._grid, KnowsItsNodes) else set()
-        return sorted(set(self._grid.get_node_ids()) - busy)
+        return sorted(set(self._grid.get_node_ids()) - busy - set(self.left_out))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Pass on."""
@@ -145,7 +146,8 @@ class WatchedGrid(Grid):
             self._train = good
             away = self._grid.away() if isinstance(self._grid, KnowsItsNodes) else {}
             self._train_errors = silent
-            self._train_errors |= {self.name(n): _told(why) for n, why in away.items() if why}
+            out = {**self.left_out, **away}
+            self._train_errors |= {self.name(n): _told(why) for n, why in out.items() if why}
         return replies
 
     def _usable(self, sent: list[Message], replies: list[Message]) -> list[Message]:
@@ -171,16 +173,20 @@ class WatchedGrid(Grid):
         self._note(node, why)
         self._train = [reply for reply in self._train if reply.metadata.src_node_id != node]
 
-    def all_replies(self, messages: list[Message], *, timeout: float | None) -> list[Message]:
-        """Return the replies in the order of node ids, one for every message.
+    def ask_all(
+        self, messages: list[Message], *, timeout: float | None
+    ) -> tuple[list[Message], dict[int, str]]:
+        """Return the replies in the order of node ids, and by node id why others gave none.
 
         Raises:
-            FederationError: a node did not reply, or with an error; it says which and why.
+            FederationError: no node replied.
         """
-        replies = self.send_and_receive(messages, timeout=timeout)
-        if len([reply for reply in replies if reply.has_content()]) < len(messages):
-            raise FederationError(f"not every node answered {_complaints(messages, self._errors)}")
-        return replies
+        received = self.send_and_receive(messages, timeout=timeout)
+        replies = [reply for reply in received if reply.has_content()]
+        silent = {message.metadata.dst_node_id for message in messages} - {
+            reply.metadata.src_node_id for reply in replies
+        }
+        return replies, {node: self._errors[self.name(node)] for node in sorted(silent)}
 
     def last_train(self) -> dict[str, dict[str, float]]:
         """Return the metrics of the last training round by node name."""

@@ -61,7 +61,7 @@ def glance(name: str, text: str) -> Row:
         return unreachable(name, f"it answered with something else: {error}")
     problems, notices = _found(told)
     if "told" in told.lines and not told["installed"]:
-        notices.append("fedrnn is not installed there: `ansible-playbook site.yml`")
+        notices.append("fedrnn is not installed there: `ansible-playbook -i INVENTORY site.yml`")
     if "told" not in told.lines:
         notices.append("it answered in part only")
     return {

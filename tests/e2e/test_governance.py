@@ -84,7 +84,7 @@ def test_with_the_datasite_masked_nothing_starts(lab: Lab) -> None:
         waiting = start_run("--rounds", "2", "--nodes", "pi1")
         seen = read_until(waiting, "submitted")
         job = job_in(seen)
-        time.sleep(6)
+        read_until(waiting, "pi1: its datasite takes no jobs")
         assert waiting.poll() is None
         assert lab.ssh("pi1", WORKERS).stdout == ""
         assert job not in lab.ssh("pi1", LIST).stdout

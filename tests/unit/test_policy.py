@@ -173,7 +173,7 @@ def test_without_an_allow_list_every_job_waits_and_its_sender_reads_why(site):
     Datasite(site).step()
     assert status(site, "job-1") == "pending"
     assert "cannot be read (No such file or directory)" in reason(site, "job-1")
-    assert "ansible-playbook site.yml --tags pysyft" in reason(site, "job-1")
+    assert "site.yml --tags pysyft" in reason(site, "job-1")
 
 
 def test_what_ran_on_which_word_is_in_the_log(site):

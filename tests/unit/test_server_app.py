@@ -114,7 +114,7 @@ def test_a_node_whose_data_cannot_be_used_is_named_at_the_start(make_grid, names
 def test_a_node_with_too_few_names_is_named_at_the_start(make_grid, names):
     grid = make_grid(*THREE)
     (grid.folders[2] / "Polish.txt").write_text("kowalski\nnowak\n")
-    with pytest.raises(FederationError, match=r"pi2 has [12] .* fewer than 16"):
+    with pytest.raises(FederationError, match=r"pi2: it has [12] .* fewer than 16"):
         federate(grid, SMALL, names=names)
 
 
