@@ -64,12 +64,6 @@ class Former:
             )
 
 
-def keep(folder: Path, state: RunState, **rest: Any) -> None:
-    """Write the checkpoint that ``read`` understands; raises OSError, which names the file."""
-    arrays, values = state.pack()
-    checkpoint.write(folder, arrays, {**values, "rest": rest})
-
-
 def read(folder: Path) -> Former:
     """Return the run of a folder.
 

@@ -34,9 +34,10 @@ TRAINING_FILES = (
 )
 MAIN = """\"\"\"Train on this node's data until the researcher ends the run.\"\"\"
 
-from fedrnn.transport.worker import main
+from fedrnn.federation.client_app import app
+from fedrnn.transport.worker import serve
 
-raise SystemExit(main())
+raise SystemExit(serve(app))
 """
 # The node's own environment holds the packages; PySyft's stock script would fetch them anew.
 RUN = "#!/bin/bash\nset -euo pipefail\ncd code\nexec python {entrypoint}\n"

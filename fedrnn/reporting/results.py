@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from fedrnn import former
 from fedrnn.config import RunConfig
 from fedrnn.datasite.datasite import software
 from fedrnn.datasite.layout import FINAL
@@ -80,11 +79,12 @@ class RunFolder:
     def checkpoint(
         self, config: RunConfig, state: RunState, outcome: Outcome, rest: dict[str, Any]
     ) -> None:
-        """Write what `--resume` needs, and the model so far.
+        """Write what `former.read` takes for `--resume`, and the model so far.
 
         Raises OSError with the file's name; the checkpoint before is then as it was.
         """
-        former.keep(self.path, state, **rest)
+        arrays, values = state.pack()
+        checkpoint.write(self.path, arrays, {**values, "rest": rest})
         self.save_model(config, outcome)
 
     def forget_checkpoint(self) -> None:

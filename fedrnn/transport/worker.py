@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -177,15 +176,9 @@ def discreet(error: BaseException) -> str:
     return f"{kind}{place}; the owner can read the rest in the job's log"
 
 
-def main() -> int:
-    """Serve the training app of this job where the environment says."""
+def serve(app: ClientApp) -> int:
+    """Serve a job's app where the environment says; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    from fedrnn.federation.client_app import app
-
     os.umask(0o007)
     worker = Worker(app, float(os.environ["FEDRNN_IDLE_SECONDS"]))
     return worker.serve(Path(os.environ["FEDRNN_SOCKET"]))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -32,12 +32,17 @@ THREE = (["Finnish", "Greek"], ["Polish"], ["Georgian"])
 NAMES = {1: "pi1", 2: "pi2", 3: "pi3"}
 
 
+def write(folder, state, **rest):
+    arrays, values = state.pack()
+    checkpoint.write(folder, arrays, {**values, "rest": rest})
+
+
 def whole_and_resumed(grid, config, tmp_path, spoil=lambda state: state, at=4):
     """Return the outcomes of a run, and of one that was taken up from its file after `at`."""
     kept = {}
 
     def keep(state, outcome):
-        former.keep(tmp_path, state)
+        write(tmp_path, state)
         kept[state.round] = RunState.unpack(*checkpoint.read(tmp_path))
 
     whole = federate(grid, config, names=NAMES, keep=keep)
@@ -113,7 +118,7 @@ REST = {"asked": {"local": 3}, "spent": {"bytes_up": 7}, "job": "train-1", "sha2
 
 
 def test_a_checkpoint_comes_back_as_it_was(state, tmp_path):
-    former.keep(tmp_path, state, **REST)
+    write(tmp_path, state, **REST)
     found = former.read(tmp_path)
     assert found.config == SMALL and found.job == "train-1" and found.nodes == ["pi1"]
     assert found.state.weights["a"].dtype == np.float64
@@ -125,7 +130,7 @@ def test_a_checkpoint_comes_back_as_it_was(state, tmp_path):
 
 
 def test_a_checkpoint_that_was_cut_short_is_not_read(state, tmp_path):
-    former.keep(tmp_path, state, **REST)
+    write(tmp_path, state, **REST)
     file = tmp_path / checkpoint.NAME
     content = file.read_bytes()
     for size in (0, 7, 100, len(content) // 2, len(content) - 1):
@@ -135,10 +140,10 @@ def test_a_checkpoint_that_was_cut_short_is_not_read(state, tmp_path):
 
 
 def test_what_was_half_written_beside_is_not_read(state, tmp_path):
-    former.keep(tmp_path, state, **REST)
+    write(tmp_path, state, **REST)
     (tmp_path / f".{checkpoint.NAME}.part").write_bytes(b"half")
     assert former.read(tmp_path).state.round == 4
-    former.keep(tmp_path, replace(state, round=8), **REST)
+    write(tmp_path, replace(state, round=8), **REST)
     assert former.read(tmp_path).state.round == 8
 
 
@@ -151,13 +156,13 @@ def test_a_folder_without_a_checkpoint_or_of_a_run_at_its_end_is_told(tmp_path):
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_whole(state, tmp_path):
-    former.keep(tmp_path, state, **REST)
+    write(tmp_path, state, **REST)
     before = (tmp_path / checkpoint.NAME).read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises(OSError, match=checkpoint.NAME) as caught:
-            former.keep(tmp_path, replace(state, round=8), **REST)
+            write(tmp_path, replace(state, round=8), **REST)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.filename == str(tmp_path / checkpoint.NAME)
