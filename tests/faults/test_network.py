@@ -96,7 +96,7 @@ def test_an_sshd_that_is_restarted_with_its_sessions_killed_is_reached_anew(
     start, lab, undisturbed
 ):
     run = start()
-    run.until_round(60)
+    run.until_round(5)
     root(lab, "pi1", "systemctl restart ssh; pkill -9 -f '[s]shd: fedrnn'")
     assert run.end() == 0, run.said
     assert "pi1: its worker is out of reach: " in run.said, run.said
