@@ -45,7 +45,7 @@ tensorboard: venv ## Look at all runs in TensorBoard, on this machine alone
 lint: venv ## Style and types
 	@scripts/lint.sh
 
-test: ## Everything: lint, units, cluster, what goes wrong (YES=1: no question)
+test: ## Lint, units, cluster, what goes wrong; below is what takes longer (YES=1: no question)
 	@scripts/test.sh
 
 test-python: venv ## Build Python on a node of Debian 11, and all that stands on it (ten minutes)

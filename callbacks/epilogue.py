@@ -123,6 +123,7 @@ def command(words: list[str]) -> str:
     """Return a command line as it is typed, without what variables hold."""
     shown = [Path(words[0]).name]
     for before, word in pairwise(words):
-        hidden = before in SECRET or word.startswith("--extra-vars=")
+        glued = word not in SECRET and word.startswith(("-e", "--extra-vars="))
+        hidden = before in SECRET or glued
         shown.append("…" if hidden else shlex.quote(word))
     return " ".join(shown)

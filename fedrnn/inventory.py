@@ -96,7 +96,7 @@ def read_inventory(path: Path) -> Inventory:
     common = answers[0]
     researchers = common.get("pysyft_researchers") or [{"email": RESEARCHER, "key": ""}]
     folder = (path if path.is_dir() else path.parent).resolve()
-    key = str(researchers[0]["key"]).removesuffix(".pub") or folder / "keys" / "researcher"
+    key = _key(str(researchers[0]["key"]).removesuffix(".pub")) or folder / "keys" / "researcher"
     return Inventory(
         folder=folder,
         researcher=str(researchers[0]["email"]),

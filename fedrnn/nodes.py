@@ -25,7 +25,7 @@ NARROW = 110  # columns below which a table would be a column of letters
 MOST_TOLD = 1 << 20  # characters of an answer
 EXAMPLE = """\
 example: python -m fedrnn.nodes --inventory inventory/home --watch
-exit code: 0 all are healthy, 1 not all are, 2 asked wrongly
+exit code: 0 all are healthy, 1 not all are, 2 asked wrongly, 130 Ctrl-C before a look
 """
 
 
@@ -146,7 +146,7 @@ def show(console: Console, rows: list[Row]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the nodes; return 0 if all are healthy, 1 if not, 2 when asked wrongly."""
+    """Print the nodes; return 0 if all are healthy, 1 if not, 2 asked wrongly, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m fedrnn.nodes",
         description="The cluster at a glance: every node, asked over SSH as its operator.",
@@ -170,6 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     console = Console(highlight=False)
+    rows: list[Row] = []
     try:
         while True:
             rows = asyncio.run(ask_all(inventory, nodes))
@@ -184,6 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
             time.sleep(max(0.5, asked.watch))
     except KeyboardInterrupt:
         print(file=sys.stderr)
+        if not rows:
+            return 130
     return 0 if all(map(is_healthy, rows)) else 1
 
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# test.sh: everything that must hold, cheapest first.
+# test.sh: what must hold, cheapest first. What takes long has targets of its own: see make help.
 set -euo pipefail
 . "$(dirname "$0")/steps.sh" 6
 

@@ -11,9 +11,14 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "fedrnn needs Python 3.11 or newer on this machine; python3 is $(python3 --version)." >&2
   exit 1
 }
-if [ ! -x .venv/bin/python ]; then
-  echo "▶ python3 -m venv .venv"
-  python3 -m venv .venv
+# One that was interrupted has a Python and no pip.
+if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
+  python3 -c 'import ensurepip' 2> /dev/null || {
+    echo "This machine's Python makes no .venv: on Debian and Ubuntu install the package python3-venv." >&2
+    exit 1
+  }
+  echo "▶ python3 -m venv --clear .venv"
+  python3 -m venv --clear .venv
 fi
 pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
 

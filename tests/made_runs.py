@@ -25,8 +25,12 @@ def make_run(
     hidden: int = 24,
     embedding: int = 8,
     seed: int = 0,
+    approval: str = "auto",
 ) -> Path:
-    """Write what a run leaves; node number `straggler` is three times as slow as the others."""
+    """Write what a run leaves; node number `straggler` is three times as slow as the others.
+
+    `approval` is how the datasites have come to approve the job: `auto`, or `manual`.
+    """
     draw = random.Random(seed)
     folder.mkdir(parents=True)
     config = RunConfig(rounds=rounds, cell=cell, seed=seed, hidden=hidden, embedding=embedding)
@@ -45,7 +49,7 @@ def make_run(
     events.append(_evaluation(rounds, rounds, nodes, "test"))
     _lines(folder / "metrics.jsonl", events)
     confusion = np.full((len(labels), len(labels)), 3) + 90 * np.eye(len(labels), dtype=int)
-    _write(folder / "manifest.json", _manifest(nodes, config))
+    _write(folder / "manifest.json", _manifest(nodes, config, approval))
     _write(folder / "summary.json", {
         "accuracy": 0.725, "macro_recall": 0.71, "macro_f1": 0.7, "calibration_error": 0.04,
         "rounds": rounds, "seconds_total": 61.5, "interrupted": False, "model_sha256": sha256,
@@ -101,7 +105,7 @@ def _evaluation(number: int, rounds: int, nodes: tuple[str, ...], part: str) -> 
             "by_node": by_node}  # fmt: skip
 
 
-def _manifest(nodes: tuple[str, ...], config: RunConfig) -> dict[str, Any]:
+def _manifest(nodes: tuple[str, ...], config: RunConfig, approval: str) -> dict[str, Any]:
     packages = {f"package{n}": {"version": "1.2.3", "record_sha256": "b" * 64} for n in range(90)}
     packages["torch"] = {"version": "2.9.1", "record_sha256": "c" * 64}
     node = {"os": "Debian GNU/Linux 13 (trixie)", "kernel": "6.12", "machine": "aarch64",
@@ -111,7 +115,7 @@ def _manifest(nodes: tuple[str, ...], config: RunConfig) -> dict[str, Any]:
         "files": {"code/main.py": "d" * 64, "run.sh": "e" * 64},
         "controller": {"commit": "f" * 40, "changed_files": [], **node},
         "nodes": dict.fromkeys(nodes, node),
-        "owners": {name: {"owner": f"{name}@lab.local", "approval": "auto", "sha256": "a" * 64}
+        "owners": {name: {"owner": f"{name}@lab.local", "approval": approval, "sha256": "a" * 64}
                    for name in nodes},
         "run": config.to_dict(),
         "asked": {"local": None, "compare": False, "min_nodes": None,

@@ -121,7 +121,7 @@ def _system(node: Row) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-APPROVALS = {"auto": "approved by the operator's allow-list", "owner": "approved by its owner"}
+APPROVALS = {"auto": "approved by the operator's allow-list", "manual": "approved by its owner"}
 
 
 def job(record: Record) -> Row | None:

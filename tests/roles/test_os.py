@@ -58,6 +58,9 @@ def test_security_upgrades_come_every_night(host: Host, variables: dict) -> None
 def test_the_journal_and_temporary_files_spare_the_card(host: Host, variables: dict) -> None:
     skip_without("os_spare_card", variables)
     assert host.check_output("sudo find /run/log/journal -name system.journal")
+    unit = host.run("cat /etc/systemd/system/tmp.mount").stdout
+    if not unit.startswith("# By Ansible") and not variables["in_lab"]:
+        return  # its owner's /tmp stays as it is
     assert host.check_output("systemctl is-enabled tmp.mount") == "enabled"
     assert host.run("sudo systemd-analyze verify /etc/systemd/system/tmp.mount").stderr == ""
 

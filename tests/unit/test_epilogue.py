@@ -3,9 +3,14 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "callbacks"))
+from epilogue import command  # noqa: E402
 
 
 def play(folder: Path, tasks: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +42,20 @@ def test_what_failed_is_the_last_thing_one_reads_with_the_command_to_go_on(tmp_p
         "Once that is mended, go on with: ansible-playbook -i pi1,pi2, play.yml -e …",
     ]  # fmt: skip
     assert last.count(" failed: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["-e", "a=secret"], "-e …"),
+        (["-ea=secret", "-v"], "… -v"),
+        (["--extra-vars", "a=secret"], "--extra-vars …"),
+        (["--extra-vars=a=secret"], "…"),
+        (["--limit", "pi1", "site.yml"], "--limit pi1 site.yml"),
+    ],
+)
+def test_what_variables_hold_is_not_shown_again(words, shown):
+    assert command(["/bin/ansible-playbook", *words]) == f"ansible-playbook {shown}"
 
 
 def test_a_long_task_is_told_of_and_every_roles_time(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from fedrnn import nodes
-from fedrnn.inventory import Inventory, Node
+from fedrnn.inventory import CHECKOUT, Inventory, Node
 from fedrnn.reporting.glance import PROBE, glance
 
 PI3 = """
@@ -204,3 +206,18 @@ def test_help_fits_a_screen_and_has_an_example():
     asked = [sys.executable, "-m", "fedrnn.nodes", "--help"]
     done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert len(done.stdout.splitlines()) <= 24 and "example:" in done.stdout
+
+
+def test_ctrl_c_before_the_first_answer_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "known_hosts").touch()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        where = f"{{ansible_host: 127.0.0.1, ansible_port: {silent.getsockname()[1]}}}"
+        (tmp_path / "hosts.yml").write_text(f"nodes:\n  hosts: {{pi1: {where}}}\n")
+        command = [sys.executable, "-m", "fedrnn.nodes", "--inventory", str(tmp_path)]
+        process = subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+        connection, _ = silent.accept()
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+        connection.close()
+    assert process.returncode == 130 and "Traceback" not in said, said

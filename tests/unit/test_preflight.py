@@ -40,7 +40,7 @@ HEALTHY = {
     "/dev/mmcblk0p1 /boot/firmware vfat rw,relatime,fmask=0022,errors=remount-ro 0 0",
     "write": "612",
     "names": "yes deb.debian.org",
-    "sites": "yes www.debian.org\nyes www.piwheels.org",
+    "sites": "yes www.debian.org\nyes www.raspberrypi.com",
     "kernel_log": "[    7.1] brcmfmac: brcmf_c_preinit_dcmds: Firmware: BCM43430/1 wl0: Jul 2021",
     "temperature": "48312",
     "throttled": "throttled=0x0",
@@ -171,7 +171,7 @@ CASES = {
     ],
     "route": [({"routes": "", "names": "no deb.debian.org"}, "no default route")],
     "names": [({"names": "no deb.debian.org"}, "deb.debian.org")],
-    "site": [({"sites": "yes www.debian.org\nno www.piwheels.org"}, "not reach www.piwheels.org")],
+    "site": [({"sites": "yes www.debian.org\nno www.raspberrypi.com"}, "not reach www.raspberry")],
     "wifi-firmware": [({"wifi": "", "kernel_log": BRCM}, "brcmfmac43430")],
     "wifi-country": [({"rfkill": "bluetooth 0\nwlan 1"}, "country")],
     "apt-lock": [

@@ -1,5 +1,6 @@
 """What a report says of a run: whole, cut off, broken, or one in which much went wrong."""
 
+import html
 import json
 import re
 import subprocess
@@ -114,6 +115,15 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(run, name):
 def test_one_node_and_one_round_make_a_page(tmp_path):
     page = report.write(make_run(tmp_path / "run", rounds=1, nodes=("pi1",))).read_text()
     assert "One node trained for one round" in page
+
+
+@pytest.mark.parametrize(
+    ("approval", "said"),
+    [("auto", "approved by the operator's allow-list"), ("manual", "approved by its owner")],
+)
+def test_the_page_says_who_let_the_job_run(tmp_path, approval, said):
+    page = report.write(make_run(tmp_path / "run", rounds=1, approval=approval)).read_text()
+    assert html.unescape(page).count(f"{said}, for this code") == 3
 
 
 def test_no_run_is_refused_in_a_sentence(tmp_path, capsys):

@@ -22,7 +22,9 @@ for file in "$@"; do
     */journald.conf.d/*) systemctl try-restart systemd-journald ;;
     */tmp.mount)
       systemctl daemon-reload
-      if [ -e "$file" ]; then systemctl --quiet enable tmp.mount; else rm -f /etc/systemd/system/local-fs.target.wants/tmp.mount; fi
+      wanted=/etc/systemd/system/local-fs.target.wants/tmp.mount
+      # The distribution may have a unit of this name, too, which its owner has enabled.
+      if [ -e "$file" ]; then systemctl --quiet enable tmp.mount; elif [ ! -e $wanted ]; then rm -f $wanted; fi
       ;;
   esac
 done

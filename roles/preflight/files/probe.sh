@@ -70,6 +70,14 @@ ask mounts 'grep -E " (/|/boot|/boot/firmware|/opt|/var) " /proc/mounts'
 ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
 # What role reset has noted before anything was changed.
 ask before 'ls /opt/fedrnn/.before.json'
+# A unit of the owner's own, a mask of it, or a line of fstab, which a unit of ours would overrule.
+ask tmp_of_owner '
+  unit=/etc/systemd/system/tmp.mount
+  if [ -e $unit ] || [ -L $unit ]; then
+    grep -q "^# By Ansible: /tmp in memory" $unit || echo $unit
+  else
+    grep -qE "^[^#[:space:]]+[[:space:]]+/tmp[[:space:]]" /etc/fstab && echo $unit
+  fi'
 ask os_in_force 'cat /opt/fedrnn/.os-in-force'
 ask torch_proved 'cat /opt/fedrnn/venv/.torch-proved'
 ask share "$root cat /var/lib/fedrnn/share/.sha256"
