@@ -6,8 +6,6 @@ import asyncio
 import io
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -198,9 +196,3 @@ def test_a_node_that_is_away_does_not_keep_the_others(tmp_path):
 def test_the_exit_code_is_2_for_what_is_asked_wrongly(tmp_path, capsys):
     assert nodes.main(["--inventory", str(tmp_path / "nothing")]) == 2
     assert "there is no inventory" in capsys.readouterr().err
-
-
-def test_help_fits_a_screen_and_has_an_example():
-    asked = [sys.executable, "-m", "fedrnn.nodes", "--help"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=Path.cwd())
-    assert len(done.stdout.splitlines()) <= 24 and "example:" in done.stdout
