@@ -1,0 +1,36 @@
+"""What is read of an inventory beside names and addresses."""
+
+import pytest
+
+from fedrnn.inventory import InventoryError, read_inventory
+
+
+def jump(folder, words):
+    hosts = folder / "hosts.yml"
+    hosts.write_text(f"nodes: {{hosts: {{pi1: {{ansible_host: 10.0.0.1, {words}}}}}}}\n")
+    (node,) = read_inventory(hosts).nodes
+    return node.jump
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        (
+            "ansible_ssh_common_args: -o ProxyJump=me@gate:2222 -o IdentitiesOnly=yes",
+            "me@gate:2222",
+        ),
+        ('ansible_ssh_extra_args: "-C -J gate,inner"', "gate,inner"),
+        ("ansible_ssh_common_args: \"-o 'proxyjump gate'\"", "gate"),
+        ("ansible_ssh_common_args: -o ProxyJump=none", ""),
+        ("ansible_ssh_common_args: -o StrictHostKeyChecking=yes", ""),
+        ('ansible_ssh_common_args: "-J {{ inventory_hostname }}-gate"', "pi1-gate"),
+    ],
+)
+def test_ansibles_way_to_a_node_is_ours(tmp_path, words, way):
+    assert jump(tmp_path, words) == way
+
+
+def test_a_way_that_only_ansible_would_know_is_refused_with_the_one_that_both_know(tmp_path):
+    words = 'ansible_ssh_common_args: -o ProxyCommand="ssh -W %h:%p gate"'
+    with pytest.raises(InventoryError, match=r"pi1: .*say it as -o ProxyJump="):
+        jump(tmp_path, words)
