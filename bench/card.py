@@ -1,7 +1,8 @@
 """What a card costs that is checked, written, read back and compared.
 
 `python -m bench.card` writes an image of 2 GB into a file, three times, each time beside what a
-careful person types. Needs 6 GB in /var/tmp; about a minute.
+careful person types. Needs 6 GB in /var/tmp and no lab; about a minute. `python -m bench.provision`
+measures it, too; both write it among the results of provisioning.
 
 card: `write.py write`, which checks the image's SHA-256 first, as a multiple of `dd` to the medium
       and `cmp` with what the medium, and not the cache, gives back
@@ -10,6 +11,7 @@ card: `write.py write`, which checks the image's SHA-256 first, as a multiple of
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import statistics
 import subprocess
@@ -20,7 +22,7 @@ from pathlib import Path
 
 from bench.figures import Row, explained, publish, row
 
-RESULTS = Path(__file__).parent / "results" / "card.json"
+RESULTS = Path(__file__).parent / "results" / "provision.json"
 PROGRAM = Path(__file__).parents[1] / "roles" / "card" / "files" / "write.py"
 BYTES, PAIRS = 2_000_000_000 // 4096 * 4096, 3
 # The cache of the medium is dropped between the two, as our program reads past it.
@@ -54,17 +56,19 @@ def seconds(*command: str | Path) -> float:
     return time.perf_counter() - started
 
 
-def card(folder: Path) -> Row:
+def card() -> Row:
     """Return the median of our seconds beside that of dd and cmp, turn by turn."""
-    image, ours, theirs = folder / "os.img", folder / "ours", folder / "theirs"
-    digest = make(image)
-    for medium in (ours, theirs):
-        subprocess.run(["fallocate", "--length", str(BYTES + (1 << 20)), medium], check=True)
     times: list[tuple[float, float]] = []
-    for _ in range(PAIRS):
-        rival = seconds("sh", "-euc", RIVAL, "sh", image, theirs, str(BYTES))
-        written = seconds(sys.executable, PROGRAM, "write", image, ours, "--sha256", digest)
-        times.append((written, rival))
+    with tempfile.TemporaryDirectory(prefix="card-", dir="/var/tmp") as box:
+        folder = Path(box)
+        image, ours, theirs = folder / "os.img", folder / "ours", folder / "theirs"
+        digest = make(image)
+        for medium in (ours, theirs):
+            subprocess.run(["fallocate", "--length", str(BYTES + (1 << 20)), medium], check=True)
+        for _ in range(PAIRS):
+            rival = seconds("sh", "-euc", RIVAL, "sh", image, theirs, str(BYTES))
+            written = seconds(sys.executable, PROGRAM, "write", image, ours, "--sha256", digest)
+            times.append((written, rival))
     written, rival = (statistics.median(column) for column in zip(*times, strict=True))
     return row("card", "s", written, rival, 1.5, 1.1, of="dd and cmp, without a checksum")
 
@@ -72,8 +76,8 @@ def card(folder: Path) -> Row:
 def main() -> None:
     """Measure, print the table and write the row."""
     explained("card", __doc__).parse_args()
-    with tempfile.TemporaryDirectory(prefix="card-", dir="/var/tmp") as folder:
-        publish([card(Path(folder))], RESULTS)
+    others = [one for one in json.loads(RESULTS.read_text()) if one["figure"] != "card"]
+    publish([*others, card()], RESULTS)
 
 
 if __name__ == "__main__":

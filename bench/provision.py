@@ -6,6 +6,7 @@ the lab of this clone is left alone. About fifteen minutes.
 unchanged: `site.yml` on three nodes that need nothing, as a multiple of `ansible all -m ping`
 bare:      `site.yml` on three bare nodes, their images, wheels and packages in the caches, seconds
 six:       the same on six bare nodes, as a multiple of `bare`
+card:      an image checked, written and read back, beside dd and cmp: bench/card.py
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.card import RESULTS, card
 from bench.figures import Row, explained, publish, row
 from lab.clone import copy
 
-RESULTS = Path(__file__).parent / "results" / "provision.json"
 PROGRAMS = Path(sys.executable).parent
 PAIRS = 3
 
@@ -81,7 +82,7 @@ def main() -> None:
         rows = [unchanged(folder), row("bare", "s", three, None, 180, 120)]
     with clone(6) as folder:
         rows.append(row("six", "s", bare(folder), three, 2.2, 1.5, of="three bare nodes"))
-    publish(rows, RESULTS)
+    publish([*rows, card()], RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """What a playbook says beside its tasks: how long each role took, and at the very end what failed.
 
-A task that takes long is named every 15 seconds, with the nodes that are still at it.
+A task that takes long is named every 15 seconds, with the nodes that are still at it, unless it
+tells of itself. A program that a task starts on this machine can say how far it is: a line in a
+file of its own in the folder $FEDRNN_PROGRESS.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
+import tempfile
 import threading
 import time
 from itertools import pairwise
@@ -40,20 +44,29 @@ class CallbackModule(CallbackBase):
         self._failed: dict[str, str] = {}
         self._busy: set[str] = set()
         self._role, self._task = "", ""
-        self._since = time.monotonic()
+        self._since = self._told = time.monotonic()
+        self._folder = tempfile.TemporaryDirectory(prefix="progress-")
+        os.environ["FEDRNN_PROGRESS"] = self._folder.name
         threading.Thread(target=self._tell, daemon=True).start()
 
     def _tell(self) -> None:
-        told = 0.0
         while True:
             time.sleep(1)
             now = time.monotonic()
-            if not self._busy or now - max(self._since, told) < SECONDS:
+            if not self._busy or now - max(self._since, self._told) < SECONDS:
                 continue
-            told = now
-            line = f"… {self._task}: {now - self._since:.0f} s, {', '.join(sorted(self._busy))}\n"
+            self._told = now
+            words = [f"{now - self._since:.0f} s", *sorted(self._busy), *self._progress()]
+            line = f"… {self._task}: {', '.join(words)}\n"
             # Not by a stream of Python's: Ansible forks, and a child would inherit its lock.
             os.write(2, line.encode(sys.stderr.encoding or "ascii", "replace"))
+
+    def _progress(self) -> list[str]:
+        said = []
+        for file in sorted(Path(self._folder.name).iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # the task has just ended
+                said.append(file.read_text(errors="replace").strip())
+        return said
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """A task begins; the time until now was the one's before."""
@@ -69,11 +82,17 @@ class CallbackModule(CallbackBase):
         """A node is at it."""
         self._busy = {*self._busy, host.get_name()}
 
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """A task that goes on step by step has told of one."""
+        self._told = time.monotonic()
+
     def _close(self) -> None:
         now = time.monotonic()
         if self._role:
             self._took[self._role] = self._took.get(self._role, 0.0) + now - self._since
         self._since, self._busy = now, set()
+        for file in Path(self._folder.name).iterdir():
+            file.unlink()
 
     def _done(self, result: Any) -> None:
         self._busy = self._busy - {result._host.get_name()}
@@ -115,7 +134,8 @@ class CallbackModule(CallbackBase):
         if not failed:
             return
         for name, said in failed.items():
-            self._display.display(f"\n{name} failed: {said}", color="red")
+            what = "cannot be reached" if stats.dark.get(name) else "failed"
+            self._display.display(f"\n{name} {what}: {said}", color="red")
         self._display.display(f"\nOnce that is mended, go on with: {command(sys.argv)}")
 
 

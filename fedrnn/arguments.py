@@ -9,7 +9,7 @@ from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
 from fedrnn.inventory import CHECKOUT
 
 DESCRIPTION = "Train across the nodes, each node's data staying on that node."
-EXAMPLE = "example: python -m fedrnn.run --local 3 --rounds 60"
+EXAMPLE = "example: python -m fedrnn.run --local 3 --rounds 60; more: docs/learning.md"
 LATEST = CHECKOUT / "runs" / "latest"
 BESIDE_RESUME = ("resume", "inventory", "min_nodes", "quiet", "json")
 
@@ -17,56 +17,58 @@ BESIDE_RESUME = ("resume", "inventory", "min_nodes", "quiet", "json")
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return what was asked on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m fedrnn.run", description=DESCRIPTION, epilog=EXAMPLE
-    )
+        prog="python -m fedrnn.run", usage="%(prog)s [--local N | --inventory PATH] [option ...]",
+        description=DESCRIPTION, epilog=EXAMPLE, add_help=False,
+    )  # fmt: skip
+    parser.add_argument("--help", "-h", action="help", help=argparse.SUPPRESS)  # it is being read
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--inventory", type=Path, help="the nodes (default: inventory/lab)")
+    where.add_argument(
+        "--inventory", type=Path, metavar="PATH", help="the nodes (default: inventory/lab)"
+    )
     where.add_argument(
         "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
     )
-    parser.add_argument("--nodes", default="", help="train on these nodes only: pi1,pi2")
+    parser.add_argument("--nodes", default="", metavar="A,B", help="train on these nodes only")
     parser.add_argument(
-        "--min-nodes",
-        type=int,
-        metavar="N",
-        help="go on without nodes whose owner denies or has not decided, or that do not answer, as "
-        "long as N are left, before the first round and in any other; with fewer the run ends, and "
-        "--resume takes it up (default: wait for the owners of all; then one is enough)",
-    )
-    parser.add_argument("--rounds", type=int, help=f"default: {DEFAULT_ROUNDS}")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="gradient")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=NUMBER",
-        help="a setting of the strategy, such as lr=0.02: docs/learning.md lists them",
-    )
-    parser.add_argument("--model", choices=CELLS, default="bigru", help="the recurrent cell")
-    parser.add_argument(
-        "--hidden", type=int, default=RunConfig.hidden, help="size of its state (%(default)s)"
+        "--min-nodes", type=int, metavar="N", help="go on with N of them (default: wait for all)"
     )
     parser.add_argument(
-        "--embedding", type=int, default=RunConfig.embedding, help="size of a letter (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same data: same model")
+        "--rounds", type=int, metavar="N",
+        help="default: {gradient}, or {fedavg} with another strategy".format(**DEFAULT_ROUNDS),
+    )  # fmt: skip
     parser.add_argument(
-        "--split", help="with --local: language (default), iid or dirichlet:A; else the nodes' own"
+        "--strategy", choices=STRATEGIES, default="gradient", metavar="NAME",
+        help=f"{STRATEGIES[0]} (default), {', '.join(STRATEGIES[1:])}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER",
+        help="a setting of the strategy, such as lr=0.02",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", choices=CELLS, default="bigru", metavar="CELL",
+        help=f"the cell: {', '.join(CELLS)} (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hidden", type=int, metavar="N", default=RunConfig.hidden,
+        help="size of the cell's state (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--embedding", type=int, metavar="N", default=RunConfig.embedding,
+        help="size of a letter (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="same seed, same data: same model"
     )
     parser.add_argument(
-        "--compare",
-        action="store_true",
-        help="train central models and FedAvg on the same rows, too: embedded names only",
+        "--split", metavar="HOW", help="with --local: language (default), iid or dirichlet:A"
     )
     parser.add_argument(
-        "--resume",
-        type=Path,
-        nargs="?",
-        const=LATEST,
-        metavar="runs/TIME",
-        help="go on with a run that was broken off, from its last checkpoint, with its settings, "
-        "to the model that it would have come to (default: runs/latest)",
+        "--compare", action="store_true", help="train central models and FedAvg on the same rows"
     )
+    parser.add_argument(
+        "--resume", type=Path, nargs="?", const=LATEST, metavar="RUN",
+        help="go on with a run that was broken off (runs/latest)",
+    )  # fmt: skip
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         "--quiet", action="store_true", help="only what must be known, and the folder"

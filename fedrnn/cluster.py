@@ -41,7 +41,9 @@ def ssh_links(inventory: Inventory, nodes: tuple[Node, ...]) -> dict[str, tuple[
     """Return a link and the data owner by node name."""
     links: dict[str, tuple[Link, str]] = {}
     for node in nodes:
-        address = SSHAddress(node.host, node.port, inventory.key, inventory.known_hosts)
+        address = SSHAddress(
+            node.host, node.port, inventory.key, inventory.known_hosts, jump=node.jump
+        )
         links[node.name] = (SSHLink(node.name, address), node.owner)
     return links
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ RESEARCHER = "controller@lab.local"
 NEEDED = (
     "ansible_host", "ansible_port", "pysyft_owner", "pysyft_researchers",
     "dataset_source", "dataset_split", "dataset_seed", "ansible_user",
-    "ansible_ssh_private_key_file",
+    "ansible_ssh_private_key_file", "ansible_ssh_common_args", "ansible_ssh_extra_args",
 )  # fmt: skip
+
+_OPTION = re.compile(r"\s*[\s=]\s*")  # between name and value, see ssh_config(5)
 
 
 class InventoryError(ValueError):
@@ -30,7 +35,8 @@ class InventoryError(ValueError):
 class Node:
     """One node: where its SSH is, who owns its data, and as whom its operator logs in.
 
-    Without an account or a key the operator's SSH decides.
+    Without an account or a key the operator's SSH decides. `jump` is the way to a node that is not
+    reached directly, as ssh_config(5) has ProxyJump.
     """
 
     name: str
@@ -39,6 +45,7 @@ class Node:
     owner: str
     operator: str = ""
     operator_key: str = ""
+    jump: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,8 +140,28 @@ def _node(variables: dict[str, Any]) -> Node:
         owner=str(variables.get("pysyft_owner", f"{name}@lab.local")),
         operator=str(variables.get("ansible_user", "")),
         operator_key=_key(variables.get("ansible_ssh_private_key_file")),
+        jump=_jump(name, variables),
     )
 
 
 def _key(path: object) -> str:
     return str(Path(str(path)).expanduser()) if path else ""
+
+
+def _jump(name: str, variables: dict[str, Any]) -> str:
+    """Return the hosts that Ansible's words for ssh go through; the others are Ansible's alone."""
+    words = " ".join(
+        str(variables.get(f"ansible_ssh_{one}_args", "")) for one in ("common", "extra")
+    )
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-J", default="")
+    parser.add_argument("-o", action="append", default=[])
+    asked, _ = parser.parse_known_args(shlex.split(words))
+    options = {key.lower(): value for key, value in (_OPTION.split(one, 1) for one in asked.o)}
+    if options.get("proxycommand", "none") != "none":
+        raise InventoryError(
+            f"{name}: its ssh arguments have ProxyCommand, by which only Ansible would reach it: "
+            "say it as -o ProxyJump=user@host:port"
+        )
+    jump = asked.J or options.get("proxyjump", "")
+    return "" if jump == "none" else jump

@@ -35,7 +35,7 @@ async def connect(inventory: Inventory, node: Node, **more: Any) -> asyncssh.SSH
         more["client_keys"] = [node.operator_key]
     return await asyncssh.connect(
         node.host, node.port, username=node.operator or (),
-        known_hosts=str(inventory.known_hosts), **more,
+        known_hosts=str(inventory.known_hosts), tunnel=node.jump or (), **more,
     )  # fmt: skip
 
 

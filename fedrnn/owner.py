@@ -7,6 +7,8 @@ approve JOB              let exactly these files run, when it is their turn
 deny JOB --reason ...    refuse a job, or end it; its sender reads the reason
 revoke HASH --reason ... let no job with this fingerprint run any more, allow-list or not
 log                      every decision and every run
+
+example: fedrnn-owner deny train-20260131-120000-000000 --reason 'ask me first'
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from fedrnn.config import RunConfig
 from fedrnn.datasite.datasite import software
@@ -169,8 +170,12 @@ class RunFolder:
     def _show_board(self, config: RunConfig, outcome: Outcome) -> None:
         """Add settings and confusion matrix to the TensorBoard files, where there is room."""
         with contextlib.suppress(OSError):
-            settings = json.dumps(config.to_dict(), indent=1)
-            self._board.add_text("settings", f"```\n{settings}\n```")
+            settings = {**config.to_dict(), "nodes": ", ".join(outcome.rows)}
+            # Not add_hparams, which makes a run of its own beside this one.
+            writer: Any = self._board.file_writer
+            told = {f"{name}/test": 0 for name in FIGURES}
+            for summary in hparams(settings, told):  # type: ignore[no-untyped-call]
+                writer.add_summary(summary)
             if outcome.confusion is not None:
                 drawn = heatmap(outcome.labels, outcome.labels, outcome.confusion, right=True)
                 self._board.add_figure("confusion", drawn, outcome.chosen)

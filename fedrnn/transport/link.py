@@ -57,13 +57,18 @@ class Link(Protocol):
 
 @dataclass(frozen=True)
 class SSHAddress:
-    """Where a node's SSH is, whose key opens it and which host keys are trusted."""
+    """Where a node's SSH is, whose key opens it and which host keys are trusted.
+
+    `jump` names hosts to go through, `user@host:port,…`: the user's own keys, known hosts and
+    settings count for those.
+    """
 
     host: str
     port: int
     key: Path
     known_hosts: Path
     user: str = "fedrnn"
+    jump: str = ""
 
     @property
     def known_as(self) -> str:
@@ -143,7 +148,8 @@ class SSHLink:
 
     async def _dial(self) -> asyncssh.SSHClientConnection:
         at = self.address
-        where = f"{self.name} ({at.host}, port {at.port})"
+        way = f", by way of {at.jump}: does `ssh -J` reach it?" if at.jump else ""
+        where = f"{self.name} ({at.host}, port {at.port}{way})"
         provision = f"ansible-playbook -i '{at.known_hosts.parent}' site.yml"
         for file in (at.key, at.known_hosts):
             if not file.is_file():
@@ -155,7 +161,8 @@ class SSHLink:
                 username=at.user,
                 client_keys=[os.fspath(at.key)],
                 known_hosts=os.fspath(at.known_hosts),
-                config=None,
+                tunnel=at.jump or (),
+                config=() if at.jump else None,  # the way may have names of ~/.ssh/config
                 agent_path=None,
                 compression_algs=None,
                 encryption_algs=["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"],

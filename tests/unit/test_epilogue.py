@@ -58,12 +58,31 @@ def test_what_variables_hold_is_not_shown_again(words, shown):
     assert command(["/bin/ansible-playbook", *words]) == f"ansible-playbook {shown}"
 
 
-def test_a_long_task_is_told_of_and_every_roles_time(tmp_path):
+def test_a_node_that_cannot_be_reached_is_told_of_likewise(tmp_path):
     tasks = (
-        "- name: It is built\n  ansible.builtin.command: sleep 17\n"
+        "- name: The node answers\n  ansible.builtin.command: id\n"
+        "  vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}\n"
+        "  when: inventory_hostname == 'pi2'\n"
+    )
+    done = play(tmp_path, tasks)
+    assert done.returncode == 4
+    last = done.stdout[done.stdout.index("PLAY RECAP") :].splitlines()[-4:]
+    assert last[0] == "pi2 cannot be reached: slow : The node answers"
+    assert "Connection refused" in last[1]
+    assert last[2:] == [
+        "",
+        "Once that is mended, go on with: ansible-playbook -i pi1,pi2, play.yml",
+    ]
+
+
+def test_a_long_task_is_told_of_with_how_far_it_is_and_every_roles_time(tmp_path):
+    tasks = (
+        "- name: It is begun\n  ansible.builtin.shell: echo old > $FEDRNN_PROGRESS/one\n"
+        "- name: It is built\n"
+        "  ansible.builtin.shell: echo 3 of 7 > $FEDRNN_PROGRESS/two; sleep 17\n"
         "  when: inventory_hostname == 'pi2'\n"
     )
     done = play(tmp_path, tasks)
     assert done.returncode == 0
-    assert done.stderr.startswith("… slow : It is built: 1") and ", pi2\n" in done.stderr
+    assert re.fullmatch(r"… slow : It is built: 1\d s, pi2, 3 of 7\n", done.stderr)
     assert re.fullmatch(r"Time by role: slow \d\d s", done.stdout.splitlines()[-1])

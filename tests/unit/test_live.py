@@ -9,6 +9,10 @@ import math
 import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import (
+    parse_experiment_plugin_data,
+    parse_session_start_info_plugin_data,
+)
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.server_app import federate
@@ -152,7 +156,11 @@ def test_tensorboard_reads_what_a_run_wrote(make_grid, tmp_path, monkeypatch):
     assert told == pytest.approx(outcome.losses) and len(told) == SMALL.rounds
     image = read.Images("confusion")[0]
     assert image.encoded_image_string.startswith(b"\x89PNG") and image.width > 300
-    assert (
-        '"hidden": 8'
-        in read.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
-    )
+    told = read.PluginTagToContent("hparams")
+    start = parse_session_start_info_plugin_data(told["_hparams_/session_start_info"])
+    assert start.hparams["hidden"].number_value == 8
+    assert start.hparams["strategy"].string_value == "gradient"
+    assert start.hparams["nodes"].string_value == "pi1, pi2"
+    experiment = parse_experiment_plugin_data(told["_hparams_/experiment"])
+    figures = {info.name.tag for info in experiment.metric_infos}
+    assert "accuracy/test" in figures and figures <= set(tags["scalars"])

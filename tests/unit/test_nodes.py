@@ -202,12 +202,6 @@ def test_the_exit_code_is_2_for_what_is_asked_wrongly(tmp_path, capsys):
     assert "there is no inventory" in capsys.readouterr().err
 
 
-def test_help_fits_a_screen_and_has_an_example():
-    asked = [sys.executable, "-m", "fedrnn.nodes", "--help"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=Path.cwd())
-    assert len(done.stdout.splitlines()) <= 24 and "example:" in done.stdout
-
-
 def test_ctrl_c_before_the_first_answer_ends_it_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "known_hosts").touch()
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -2,7 +2,11 @@
 
 import hashlib
 import importlib.util
+import re
+import shutil
+import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,7 +34,7 @@ def small(wheelhouse, tmp_path, monkeypatch):
     ]
     asked = []
 
-    def download(lock, wanted, folder):
+    def download(lock, wanted, folder, hear):
         asked.append([pin.name for pin in wanted])
         for name, data in shelf.items():
             if any(name.startswith(pin.name) for pin in wanted):
@@ -91,3 +95,51 @@ def test_a_line_without_version_and_hash_is_an_error(wheelhouse, tmp_path, line)
 def test_a_lock_that_is_not_there_is_an_error(wheelhouse):
     with pytest.raises(wheelhouse.WheelhouseError, match="aarch64-cp311"):
         wheelhouse.read_lock(FILES / "locks" / "armv7l-cp311.txt")
+
+
+def test_pip_is_heard_how_far_it_is(wheelhouse, tmp_path, monkeypatch):
+    shelf, told, folder = (tmp_path / name for name in ("shelf", "told", "folder"))
+    pins = []
+    for name in ("alpha", "beta", "gamma"):
+        path = shelf / f"{name}-1-py3-none-any.whl"
+        path.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(path, "w") as wheel:
+            metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
+            wheel.writestr(f"{name}-1.dist-info/METADATA", metadata)
+            wheel.writestr(f"{name}-1.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+            wheel.writestr(f"{name}-1.dist-info/RECORD", "")
+        pins.append(wheelhouse.Pin(name, "1", hashlib.sha256(path.read_bytes()).hexdigest()))
+    told.mkdir()
+    folder.mkdir()
+    shutil.copy(shelf / "beta-1-py3-none-any.whl", folder)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    monkeypatch.setenv("FEDRNN_PROGRESS", str(told))
+    result = wheelhouse.fetch("x86_64-cp311", folder, pins)
+    assert result["fetched"] == ["alpha", "gamma"]
+    # The last that it said: the third is begun.
+    assert (told / "x86_64-cp311").read_text() == "2 of 3 wheels of x86_64-cp311"
+
+
+def test_an_installation_tells_how_far_it_is_until_it_has_ended(tmp_path):
+    work, linked = tmp_path / "work", tmp_path / "linked"
+    for name in ("alpha", "beta"):
+        package = work / "cache" / "archive-v0" / name
+        (package / f"{name}-1.dist-info").mkdir(parents=True)
+        (package / name / "vendored" / "gamma-1.dist-info").mkdir(parents=True)
+    (work / "cache" / "torch").write_bytes(bytes(3 << 20))
+    (linked / "lib" / "python3.11" / "site-packages" / "alpha-1.dist-info").mkdir(parents=True)
+
+    def watch(venv):
+        told = ["sh", FILES / "watch.sh", work, venv, "7"]
+        return subprocess.Popen(told, stdout=subprocess.PIPE, text=True)
+
+    with subprocess.Popen(["sleep", "60"]) as installer:
+        (work / "pid").write_text(f"{installer.pid}\n")
+        first, second = watch(tmp_path / "empty"), watch(linked)
+        assert re.fullmatch(
+            r"2 of 7 packages unpacked \([34] MB\)\n", first.communicate(timeout=50)[0]
+        )
+        assert second.communicate(timeout=50)[0] == "1 of 7 packages installed\n"
+        installer.kill()
+    assert watch(linked).communicate(timeout=50)[0] == "ended\n"

@@ -1,7 +1,7 @@
-# watch.sh UNIT PREFIX SHA256 OBJECTS: up to 20 seconds later, how far the build is; exit status 1
+# watch.sh UNIT PREFIX SHA256 OBJECTS: up to 12 seconds later, how far the build is; exit status 1
 # if it has failed.
 unit=$1 prefix=$2 sha256=$3 objects=$4
-for _ in $(seq 20); do
+for _ in $(seq 12); do
   systemctl -q is-active "$unit" || break
   sleep 1
 done

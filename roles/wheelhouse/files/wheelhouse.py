@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,12 +108,28 @@ def pip_target(lock: str) -> list[str]:
     return options
 
 
-def run_pip(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def unheard(line: str) -> None:
+    """Nobody listens to pip's lines."""
+
+
+def run_pip(
+    arguments: list[str], hear: Callable[[str], None] = unheard
+) -> subprocess.CompletedProcess[str]:
     """Run this Python's pip. The user's index and find-links count, his constraints do not."""
     env = {k: v for k, v in os.environ.items() if k not in {"PIP_CONSTRAINT", "PIP_REQUIREMENT"}}
     env |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     command = [sys.executable, "-m", "pip", *arguments]
-    return subprocess.run(command, env=env, text=True, capture_output=True, check=False)
+    said = []
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, env=env, text=True, stdout=-1, stderr=errors) as pip,
+    ):
+        for line in pip.stdout or ():
+            said.append(line)
+            hear(line)
+        code = pip.wait()
+        errors.seek(0)
+        return subprocess.CompletedProcess(command, code, "".join(said), errors.read())
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:
@@ -125,6 +141,19 @@ def sha256(path: Path) -> str:
     """Hash a file of any size without loading it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def counter(lock: str, there: int, wheels: int) -> Callable[[str], None]:
+    """Return what hears pip and writes how many wheels are there, where epilogue.py reads it."""
+    folder = os.environ.get("FEDRNN_PROGRESS")
+
+    def hear(line: str) -> None:
+        nonlocal there
+        if folder and line.startswith(("Collecting ", "Processing ")):  # it begins with one more
+            Path(folder, lock).write_text(f"{there} of {wheels} wheels of {lock}")
+            there = min(there + 1, wheels - 1)
+
+    return hear
 
 
 @contextmanager
@@ -146,7 +175,7 @@ def survey(pins: list[Pin], folder: Path) -> tuple[list[Pin], list[Path]]:
     return list(wanted.values()), refused
 
 
-def download(lock: str, pins: list[Pin], folder: Path) -> None:
+def download(lock: str, pins: list[Pin], folder: Path, hear: Callable[[str], None]) -> None:
     """Fetch pins into the folder; a file appears there only whole and with the right hash.
 
     torch's CPU build is a command of its own: another index in the command for all the others
@@ -164,8 +193,8 @@ def download(lock: str, pins: list[Pin], folder: Path) -> None:
             listed = Path(part) / "wanted.txt"
             listed.write_text("".join(f"{pin}\n" for pin in group))
             for index in indexes:
-                arguments = ["download", "--quiet", *index, *target, "-d", part, "-r", str(listed)]
-                done = run_pip(arguments)
+                arguments = ["download", *index, *target, "-d", part, "-r", str(listed)]
+                done = run_pip([*arguments, "--progress-bar=off"], hear)
                 if done.returncode == 0:
                     break
             else:
@@ -187,7 +216,7 @@ def fetch(lock: str, folder: Path, pins: list[Pin]) -> dict[str, object]:
         print(f"Refused {path.name}: its hash is not in lock {lock}; deleted.", file=sys.stderr)
         path.unlink()
     if missing:
-        download(lock, missing, folder)
+        download(lock, missing, folder, counter(lock, len(pins) - len(missing), len(pins)))
         still, strange = survey(pins, folder)
         if still or strange:
             raise WheelhouseError(f"After fetching, {still or strange} is still wrong in {folder}.")
