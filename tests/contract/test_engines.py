@@ -1,0 +1,67 @@
+"""The app does not see which grid carries it: ours over sockets, or Flower's own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flower import NodeApp, flowers_grid
+
+from fedrnn.config import RunConfig
+from fedrnn.federation.outcome import Outcome
+from fedrnn.federation.server_app import federate
+from fedrnn.learning.embedded import share, write_names
+
+NODES = 3
+SMALL = {"hidden": 8, "embedding": 8, "evaluate_every": 2, "split": "iid", "timeout": 30.0}
+GRADIENT = RunConfig(rounds=5, batch=192, checkpoint_every=3, **SMALL)
+FEDAVG = RunConfig(strategy="fedavg", rounds=2, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> list[Path]:
+    """Two languages on every node: what is carried matters here, not what is learnt."""
+    place, made = tmp_path_factory.mktemp("data"), []
+    for number, part in enumerate(share("iid", NODES, 0)):
+        write_names(place / str(number), {label: part[label][:200] for label in ("Greek", "Zulu")})
+        made.append(place / str(number))
+    return made
+
+
+def over_ours(federation, config: RunConfig, folders: list[Path]) -> Outcome:
+    nodes = federation(*(NodeApp(lambda message, own=folder: own) for folder in folders))
+    return federate(nodes.grid, config)
+
+
+def over_flowers(config: RunConfig, folders: list[Path]) -> tuple[Outcome, list[int]]:
+    seen: list[int] = []
+
+    def app_for(ids: list[int]) -> NodeApp:
+        of = dict(zip(ids, folders, strict=True))
+
+        def folder_of(message) -> Path:
+            seen.append(message.metadata.dst_node_id)
+            return of[message.metadata.dst_node_id]
+
+        return NodeApp(folder_of)
+
+    with flowers_grid(NODES, app_for) as grid:
+        return federate(grid, config), seen
+
+
+@pytest.mark.parametrize("config", [GRADIENT, FEDAVG], ids=lambda config: config.strategy)
+def test_the_same_bits_come_of_our_grid_and_of_flowers(federation, folders, config):
+    ours = over_ours(federation, config, folders)
+    flowers, seen = over_flowers(config, folders)
+    assert set(seen) != {1, 2, 3} and len(set(seen)) == NODES  # Flower's nodes, not ours
+    np.testing.assert_array_equal(ours.weights, flowers.weights)
+    assert ours.losses == flowers.losses and ours.validation == flowers.validation
+    np.testing.assert_array_equal(ours.confusion, flowers.confusion)
+    assert ours.losses[-1] < ours.losses[0]
+
+
+def test_another_order_of_the_nodes_gives_other_bits(federation, folders):
+    """What the test above would not notice, were the apps to ignore what they are sent."""
+    ours = over_ours(federation, GRADIENT, folders)
+    flowers, _ = over_flowers(GRADIENT, folders[::-1])
+    assert (ours.weights != flowers.weights).any()
+    np.testing.assert_allclose(ours.losses[0], flowers.losses[0], rtol=5e-2)
