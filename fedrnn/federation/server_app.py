@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fedrnn.config import RunConfig
 from fedrnn.federation.catalogue import make_strategy, restore, state_of
 from fedrnn.federation.census import Census, take_census
+from fedrnn.federation.dealing import deal
 from fedrnn.federation.health import FIGURES
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.state import Best, Onward, RunState
@@ -25,6 +26,7 @@ from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.checkpoint import ModelConfig, save
 from fedrnn.learning.data import PARTS, Part
+from fedrnn.learning.embedded import share
 from fedrnn.learning.evaluation import BINS, Score
 from fedrnn.learning.model import parameters_of, shapes
 
@@ -140,6 +142,7 @@ class _Run:
         done = self.outcome.rounds
 
         def after_round(number: int, arrays: ArrayRecord) -> None:
+            self.grid.draw(self.config, done + number + 1)
             if number == 0:  # Flower calls it before the first round, too
                 return
             self._after_round(done + number, arrays)
@@ -183,7 +186,7 @@ class _Run:
         content = RecordDict({"arrays": arrays, "config": config})
         messages = [
             Message(content, message_type="evaluate", dst_node_id=node)
-            for node in (self.grid.present() if part == "test" else self.grid.get_node_ids())
+            for node in (self.grid.present() if part == "test" else self.grid.ready())
         ]
         replies = self.grid.send_and_receive(messages, timeout=self.config.timeout)
         size = len(self.outcome.labels)
@@ -282,8 +285,16 @@ def _health(reply: Message) -> dict[str, float]:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run under ``flwr run``: the run's configuration is a ``RunConfig``, ``out`` the folder."""
+    """Run under ``flwr run``: the run's configuration is a ``RunConfig``, ``out`` the folder.
+
+    With ``split`` ``own``, nodes have data of their own; with another, those of Flower's simulation
+    are dealt the embedded names.
+    """
     values = dict(context.run_config)
     out = str(values.pop("out", "model"))
-    outcome = federate(grid, RunConfig.from_dict(values))
+    config = RunConfig.from_dict(values)
+    nodes = list(grid.get_node_ids())
+    shares = [] if config.split == "own" else share(config.split, len(nodes), config.data_seed)
+    with deal(context.run_id, nodes if shares else [], shares):
+        outcome = federate(grid, config)
     save(out, outcome.weights, outcome.model)
