@@ -7,7 +7,7 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify tensorboard lint test \
+.PHONY: help demo system venv simulation requirements locks lab-up lab-down verify tensorboard lint test \
   test-python test-mixed test-reset faults board cores clean
 .DEFAULT_GOAL := help
 
@@ -23,9 +23,14 @@ system: ## Install the system packages that the lab needs, after a question
 venv: ## Make .venv from the pinned requirements.txt
 	@scripts/venv.sh
 
+simulation: venv ## Install what --engine simulation needs beside it: Ray, 70 MB
+	@pip --disable-pip-version-check install --quiet -r requirements-simulation.txt
+
 requirements: ## Pin requirements.in anew to requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --find-links https://download.pytorch.org/whl/cpu/torch/ \
 	  --no-emit-find-links requirements.in -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --constraint requirements.txt --no-annotate \
+	  --no-emit-find-links requirements-simulation.in -o requirements-simulation.txt
 
 locks: venv ## Lock the nodes' wheels anew, after a change of requirements or node.in
 	python roles/wheelhouse/files/lock.py

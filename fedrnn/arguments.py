@@ -11,6 +11,7 @@ from fedrnn.inventory import CHECKOUT
 DESCRIPTION = "Train across the nodes, each node's data staying on that node."
 EXAMPLE = "example: python -m fedrnn.run --local 3 --rounds 60"
 LATEST = CHECKOUT / "runs" / "latest"
+ENGINES = ("ssh", "simulation", "superlink")
 BESIDE_RESUME = ("resume", "inventory", "min_nodes", "quiet", "json")
 
 
@@ -23,6 +24,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     where.add_argument("--inventory", type=Path, help="the nodes (default: inventory/lab)")
     where.add_argument(
         "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="simulation: the nodes of --local in Flower's own simulation, up to 1000 of them; "
+        "superlink: SuperNodes that call this machine (default: %(default)s): docs/scaling.md",
+    )
+    parser.add_argument(
+        "--without-governance",
+        action="store_true",
+        help="with --engine superlink: no PySyft job, and no owner is asked",
     )
     parser.add_argument("--nodes", default="", help="train on these nodes only: pi1,pi2")
     parser.add_argument(
@@ -90,6 +103,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--split own has no meaning: --local trains on the embedded names")
     if asked.nodes and asked.local is not None:
         parser.error("--nodes chooses from an inventory; --local N has N nodes of its own")
+    if asked.engine == "simulation" and asked.local is None:
+        parser.error("--engine simulation has no nodes of an inventory: say how many by --local N")
+    if asked.engine == "superlink" and asked.local is not None:
+        parser.error("--engine superlink trains on the SuperNodes of an inventory, not on --local")
+    if (asked.engine == "superlink") != asked.without_governance and not asked.resume:
+        parser.error(
+            "no owner is asked where --engine superlink trains, and no PySyft job shows what ran: "
+            "--without-governance says that you know, and belongs to that engine alone"
+        )
     if asked.local is not None and asked.local < 1:
         parser.error(f"--local is {asked.local}: it must be at least 1")
     return asked

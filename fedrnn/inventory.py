@@ -18,7 +18,7 @@ RESEARCHER = "controller@lab.local"
 NEEDED = (
     "ansible_host", "ansible_port", "pysyft_owner", "pysyft_researchers",
     "dataset_source", "dataset_split", "dataset_seed", "ansible_user",
-    "ansible_ssh_private_key_file",
+    "ansible_ssh_private_key_file", "flower_superlink",
 )  # fmt: skip
 
 
@@ -54,6 +54,7 @@ class Inventory:
     split: str
     data_seed: int
     nodes: tuple[Node, ...]
+    superlink: str = ""  # HOST:PORT, at which SuperNodes call; see role flower
 
     @property
     def known_hosts(self) -> Path:
@@ -104,6 +105,7 @@ def read_inventory(path: Path) -> Inventory:
         split=_split(common),
         data_seed=int(common.get("dataset_seed", 0)),
         nodes=tuple(_node(answer) for answer in answers),
+        superlink=str(common.get("flower_superlink", "")),
     )
 
 

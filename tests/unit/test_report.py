@@ -10,12 +10,12 @@ import pytest
 from fedrnn import report as command
 from fedrnn.arguments import parse
 from fedrnn.federation import health as board
+from fedrnn.plan import _config
 from fedrnn.reporting import compare, report, story
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
 from fedrnn.reporting.record import read
 from fedrnn.reporting.timeline import timeline
-from fedrnn.run import _config
 from tests.made_runs import make_run
 
 
