@@ -39,7 +39,7 @@ from fedrnn.reporting.progress import Display
 
 NO_RAY = (
     "Flower's simulation needs Ray, which is not installed: a lab does without its 70 MB. "
-    "Type: .venv/bin/pip install -r requirements-simulation.txt"
+    "Type: make simulation"
 )
 STORE_BYTES = 256 << 20  # of shared memory for what is under way; Ray would take a third of all
 END_SECONDS = 20.0
