@@ -1,15 +1,23 @@
 """The app does not see which grid carries it: ours over sockets, or Flower's own."""
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from flower import NodeApp, flowers_grid
+from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.server_app import federate
 from fedrnn.learning.embedded import share, write_names
+from fedrnn.transport import lent
+from fedrnn.transport.lent import LentGrid
 
 NODES = 3
 SMALL = {"hidden": 8, "embedding": 8, "evaluate_every": 2, "split": "iid", "timeout": 30.0}
@@ -32,7 +40,9 @@ def over_ours(federation, config: RunConfig, folders: list[Path]) -> Outcome:
     return federate(nodes.grid, config)
 
 
-def over_flowers(config: RunConfig, folders: list[Path]) -> tuple[Outcome, list[int]]:
+def over_flowers(
+    config: RunConfig, folders: list[Path], lend: Path | None = None
+) -> tuple[Outcome, list[int]]:
     seen: list[int] = []
 
     def app_for(ids: list[int]) -> NodeApp:
@@ -45,7 +55,29 @@ def over_flowers(config: RunConfig, folders: list[Path]) -> tuple[Outcome, list[
         return NodeApp(folder_of)
 
     with flowers_grid(NODES, app_for) as grid:
-        return federate(grid, config), seen
+        if lend is None:
+            return federate(grid, config), seen
+        with lent_grid(grid, lend) as borrowed:
+            return federate(borrowed, config), seen
+
+
+@contextmanager
+def lent_grid(grid: Grid, path: Path) -> Iterator[LentGrid]:
+    """What `--engine superlink` does: the ServerApp lends its grid over a socket."""
+    config = {"socket": str(path)}
+    context = Context(grid.run.run_id, 1, {}, RecordDict(), config)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        lender = threading.Thread(target=lent.main, args=(grid, context))
+        lender.start()
+        end, _ = server.accept()
+        with end:
+            borrowed = LentGrid(end)
+            yield borrowed
+            borrowed.close()
+    lender.join(10)
+    assert not lender.is_alive()  # given back, the ServerApp ends
 
 
 @pytest.mark.parametrize("config", [GRADIENT, FEDAVG], ids=lambda config: config.strategy)
@@ -57,6 +89,13 @@ def test_the_same_bits_come_of_our_grid_and_of_flowers(federation, folders, conf
     assert ours.losses == flowers.losses and ours.validation == flowers.validation
     np.testing.assert_array_equal(ours.confusion, flowers.confusion)
     assert ours.losses[-1] < ours.losses[0]
+
+
+def test_a_grid_that_is_lent_carries_the_same_bits(federation, folders, tmp_path):
+    ours = over_ours(federation, GRADIENT, folders)
+    lent, _ = over_flowers(GRADIENT, folders, tmp_path / "grid")
+    np.testing.assert_array_equal(ours.weights, lent.weights)
+    assert ours.validation == lent.validation
 
 
 def test_another_order_of_the_nodes_gives_other_bits(federation, folders):

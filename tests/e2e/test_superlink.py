@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import os
 import time
@@ -13,10 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fedrnn.cluster import ClusterError
 from fedrnn.config import RunConfig
@@ -27,10 +23,10 @@ from fedrnn.learning.embedded import write_shares
 from fedrnn.plan import Plan
 from fedrnn.reporting.progress import Display
 from fedrnn.superlink import deployed
+from tests.papers import HOST, make_papers, private
 
 NODES = ("pi1", "pi2", "pi3")
 CONFIG = RunConfig(rounds=2, strategy="fedavg", hidden=16, evaluate_every=2, timeout=150.0)
-HOST = "127.0.0.1"
 PATHS = (
     "control/start-run",
     "runtime/acquire-task",
@@ -39,33 +35,6 @@ PATHS = (
     "fleet/%2e%2e/control/list-runs",
 )
 PROGRAMS = ("flower-super", "flwr-serverapp", "flwr-clientapp")
-
-
-def name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def signed(subject: str, key, issuer: str, by, authority: bool) -> bytes:
-    """A certificate for two days; of a server, for this machine."""
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name(subject))
-        .issuer_name(name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-    )
-    if not authority:
-        address = x509.IPAddress(ipaddress.ip_address(HOST))
-        made = made.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    return made.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def private(key, format_: serialization.PrivateFormat) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, format_, serialization.NoEncryption())
 
 
 @dataclass
@@ -86,10 +55,7 @@ def place(tmp_path_factory) -> Place:
     folder = tmp_path_factory.mktemp("inventory")
     keys = folder / "keys" / "flower"
     keys.mkdir(parents=True)
-    authority, server = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
-    (keys / "authority.crt").write_bytes(signed("lab", authority, "lab", authority, True))
-    (keys / "superlink.crt").write_bytes(signed("superlink", server, "lab", authority, False))
-    (keys / "superlink.key").write_bytes(private(server, serialization.PrivateFormat.PKCS8))
+    make_papers(keys)
     for node in (*NODES, "stranger"):
         key = ec.generate_private_key(ec.SECP384R1())
         (keys / node).write_bytes(private(key, serialization.PrivateFormat.OpenSSH))
