@@ -49,7 +49,8 @@ def federate(
     """Train over the nodes of ``grid`` and return what came of it.
 
     ``observe`` is called with a dictionary of plain values, ``event`` being ``nodes``, ``round`` or
-    ``evaluation``. ``names`` maps node ids to the names used in events, errors and the outcome.
+    ``evaluation``; a round of a sample names those that were ``drawn``. ``names`` maps
+    node ids to the names used in events, errors and the outcome.
     Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set. ``keep`` is called
     after each round that ``config`` calls a checkpoint; a run with the same config, data and nodes
     that is given such a ``former`` state goes on from it to the same weights, bit for bit. It ends
@@ -142,12 +143,11 @@ class _Run:
         done = self.outcome.rounds
 
         def after_round(number: int, arrays: ArrayRecord) -> None:
+            if number > 0:  # Flower calls it before the first round, too
+                self._after_round(done + number, arrays)
+                if self.keep and self.config.is_checkpoint(done + number):
+                    self.keep(self._state(arrays, state_of(name, strategy)), self.outcome)
             self.grid.draw(self.config, done + number + 1)
-            if number == 0:  # Flower calls it before the first round, too
-                return
-            self._after_round(done + number, arrays)
-            if self.keep and self.config.is_checkpoint(done + number):
-                self.keep(self._state(arrays, state_of(name, strategy)), self.outcome)
             self._started = time.perf_counter()
 
         self._started = time.perf_counter()
@@ -247,6 +247,7 @@ class _Run:
                 "seconds": now - self._started,
                 "nodes": self.grid.last_train(),
                 "errors": self.grid.train_errors(),
+                **({"drawn": self.grid.drawn} if self.config.sample < 1 else {}),
             }
         )
         if round_ % self.config.evaluation_rounds == 0 or round_ == self.config.rounds:

@@ -84,6 +84,11 @@ class WatchedGrid(Grid):
             random = np.random.default_rng([config.seed, round_])
             self._drawn = set(random.choice(np.array(known, dtype=object), number, replace=False))
 
+    @property
+    def drawn(self) -> list[str]:
+        """The names of those that were drawn for the round, of all where none was left out."""
+        return [self.name(node) for node in sorted(self._drawn or self.counts)]
+
     def get_node_ids(self) -> list[int]:
         """Return the ids of the nodes that can take part in the round, in order.
 

@@ -75,6 +75,18 @@ def test_a_node_that_was_away_is_told_with_the_reason_and_when_it_came_back(run)
     assert first.did == "left out, and taken back in round 8"
 
 
+def test_a_node_that_was_not_drawn_was_not_away(run):
+    def sample(event):
+        event["drawn"] = ["pi1", "pi3"] if event["round"] % 2 else ["pi1", "pi2"]
+        event["nodes"] = {name: event["nodes"][name] for name in event["drawn"]}
+        if event["round"] == 9:
+            del event["nodes"]["pi3"]
+
+    edit_rounds(run, sample)
+    away = [(one.to, one.when) for one in faults(read(run)) if one.when.startswith("round")]
+    assert away == [("pi3", "round 9")]
+
+
 def test_dropped_updates_lost_connections_and_a_resumed_run_are_told(run):
     edit(run / "summary.json", lambda s: s["nodes"]["pi3"].update(dropped_updates=4))
     edit(run / "manifest.json", lambda m: m.update(taken_up=[{"after_round": 12}]))

@@ -215,6 +215,7 @@ def test_a_sample_takes_part_others_each_round_and_the_same_with_the_same_seed(m
     took, judged, outcome, events = parts(given)
     assert all(len(nodes) == 2 for nodes in took) and len({n for t in took for n in t}) == 5
     assert len(set(took)) > 3 and judged == {5}  # all judge, whoever trained
+    assert [tuple(e["drawn"]) for e in events if e["event"] == "round"] == took
     rows = [sum(n["num_examples"] for n in e["nodes"].values())
             for e in events if e["event"] == "round"]  # fmt: skip
     assert 48 <= sum(rows) / len(rows) <= 80  # a round's names are those of the sample
