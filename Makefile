@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
 .PHONY: help demo system venv simulation requirements locks lab-up lab-down verify tensorboard lint test \
-  test-python test-mixed test-reset faults board cores clean
+  test-python test-mixed test-reset test-flower faults board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -44,7 +44,10 @@ lab-down: ## Remove the virtual nodes, their network, image and keys
 verify: venv ## Check the nodes of INVENTORY=inventory/lab over SSH
 	pytest tests/roles --inventory "$(INVENTORY)"
 
-tensorboard: venv ## Look at all runs in TensorBoard, on this machine alone
+tensortest-flower: venv ## SuperNodes on two nodes, a training over them, and reset (ten minutes)
+	pytest --verbose -m apart tests/e2e/test_flower.py
+
+board: venv ## Look at all runs in TensorBoard, on this machine alone
 	tensorboard --logdir runs --host 127.0.0.1
 
 lint: venv ## Style and types
