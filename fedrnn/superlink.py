@@ -83,6 +83,7 @@ def deployed(plan: Plan, display: Display) -> Iterator[Engine]:
         with SuperLink(host, int(port), papers(keys)) as link:
             for name in plan.names:
                 link.register(name, keys / f"{name}.pub")
+            link.open()
             display.phase(f"a SuperLink waits for {len(plan.names)} SuperNodes at {host}:{port}")
             grid = link.lend()
             _wait_for(grid, link.names, plan.min_nodes or len(plan.names), display)
@@ -141,7 +142,7 @@ class SuperLink:
             command += ["--ssl-ca-certfile", str(self._papers.authority)]
             stack.enter_context(running(command, self._environment, self._log))
             wait_for(inner, self._log)
-            stack.enter_context(door(self._host, self._port, f"https://{address}", self._papers))
+            self._inner = f"https://{address}"
             self._stack = stack.pop_all()
         return self
 
@@ -154,6 +155,10 @@ class SuperLink:
             raise FlowerError(f"{name}: {public_key} is not there: playbooks/flower.yml brings it")
         told = self._flwr("supernode", "register", str(public_key), "here", "--format", "json")
         self.names[int(told["node-id"])] = name
+
+    def open(self) -> None:
+        """Open the door, once all are registered: a SuperNode that is refused gives up."""
+        self._stack.enter_context(door(self._host, self._port, self._inner, self._papers))
 
     def lend(self) -> LentGrid:
         """Start a run whose ServerApp lends its Grid."""

@@ -64,6 +64,7 @@ def door(host: str, port: int, inner: str, papers: Papers) -> Iterator[None]:
         ssl_keyfile=str(papers.key),
         log_level="critical",
         lifespan="off",
+        timeout_graceful_shutdown=2,  # SuperNodes keep their connections
     )
     server = uvicorn.Server(config)
 
