@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from fedrnn.arguments import parse
 from fedrnn.cluster import ClusterError
 from fedrnn.conduct import train
+from fedrnn.engine import Engine
 from fedrnn.federation.strategies import FederationError
-from fedrnn.governed import governed
-from fedrnn.plan import make_plan
+from fedrnn.plan import Plan, make_plan
 from fedrnn.reporting.progress import Display
-from fedrnn.simulation import simulated
-from fedrnn.superlink import deployed
 
-ENGINES = {"ssh": governed, "simulation": simulated, "superlink": deployed}
+
+def engine_of(plan: Plan, display: Display) -> AbstractContextManager[Engine]:
+    """Return the engine that a plan names; what an engine needs is imported for it alone."""
+    if plan.engine == "simulation":
+        from fedrnn.simulation import simulated
+
+        return simulated(plan, display)
+    if plan.engine == "superlink":
+        from fedrnn.superlink import deployed
+
+        return deployed(plan, display)
+    from fedrnn.governed import governed
+
+    return governed(plan, display)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             display = Display(plan.config.rounds, asked.quiet, asked.json)
             started = time.monotonic()
-            engine = stack.enter_context(ENGINES[plan.engine](plan, display))
+            engine = stack.enter_context(engine_of(plan, display))
             return train(engine, plan, display, started)
         except (ClusterError, FederationError, OSError) as error:  # OSError: the disk is full
             print(error, file=sys.stderr)

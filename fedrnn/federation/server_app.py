@@ -10,31 +10,27 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.exception import AppExitException
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.catalogue import make_strategy, restore, state_of
 from fedrnn.federation.census import Census, take_census
-from fedrnn.federation.dealing import deal
 from fedrnn.federation.health import FIGURES
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.state import Best, Onward, RunState
 from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_flat
 from fedrnn.federation.watch import WatchedGrid
-from fedrnn.learning.checkpoint import ModelConfig, save
+from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.data import PARTS, Part
-from fedrnn.learning.embedded import share
 from fedrnn.learning.evaluation import BINS, Score
 from fedrnn.learning.model import parameters_of, shapes
 
 Event = dict[str, Any]
 Observe = Callable[[Event], None]
 Keep = Callable[[RunState, Outcome], None]
-
-app = ServerApp()
 
 
 def federate(
@@ -282,20 +278,3 @@ def _health(reply: Message) -> dict[str, float]:
         for name, value in told
         if isinstance(value, int | float) and math.isfinite(value)
     }
-
-
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Run under ``flwr run``: the run's configuration is a ``RunConfig``, ``out`` the folder.
-
-    With ``split`` ``own``, nodes have data of their own; with another, those of Flower's simulation
-    are dealt the embedded names.
-    """
-    values = dict(context.run_config)
-    out = str(values.pop("out", "model"))
-    config = RunConfig.from_dict(values)
-    nodes = list(grid.get_node_ids())
-    shares = [] if config.split == "own" else share(config.split, len(nodes), config.data_seed)
-    with deal(context.run_id, nodes if shares else [], shares):
-        outcome = federate(grid, config)
-    save(out, outcome.weights, outcome.model)

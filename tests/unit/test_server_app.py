@@ -7,7 +7,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from inprocess import InProcessGrid
 
 from fedrnn.config import RunConfig
-from fedrnn.federation.server_app import federate, main
+from fedrnn.federation.flower_server import main
+from fedrnn.federation.server_app import federate
 from fedrnn.federation.state import Best
 from fedrnn.federation.strategies import FederationError
 from fedrnn.learning import checkpoint, embedded
