@@ -44,10 +44,7 @@ lab-down: ## Remove the virtual nodes, their network, image and keys
 verify: venv ## Check the nodes of INVENTORY=inventory/lab over SSH
 	pytest tests/roles --inventory "$(INVENTORY)"
 
-tensortest-flower: venv ## SuperNodes on two nodes, a training over them, and reset (ten minutes)
-	pytest --verbose -m apart tests/e2e/test_flower.py
-
-board: venv ## Look at all runs in TensorBoard, on this machine alone
+tensorboard: venv ## Look at all runs in TensorBoard, on this machine alone
 	tensorboard --logdir runs --host 127.0.0.1
 
 lint: venv ## Style and types
@@ -64,6 +61,9 @@ test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
 
 test-reset: venv ## Two nodes upgraded and taken back to what they were (six minutes)
 	pytest --verbose -m apart tests/e2e/test_back_again.py
+
+test-flower: venv ## SuperNodes on two nodes, a training over them, and reset (ten minutes)
+	pytest --verbose -m apart tests/e2e/test_flower.py
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
 	@scripts/system.sh board
