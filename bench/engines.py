@@ -40,7 +40,7 @@ FEW = ("--strategy", "fedavg", "--rounds", "4")
 ENGINES = {
     "lab": (),
     "simulation": ("--engine", "simulation", "--local", "3"),
-    "superlink": ("--engine", "superlink", "--without-governance", "--set", "timeout=300"),
+    "superlink": ("--engine", "superlink", "--without-governance"),
 }
 NODES = (10, 100, 1000)
 MANY = ("--split", "dirichlet:0.1:200", "--set", "sample=0.1", "--set", "evaluate_every=50")

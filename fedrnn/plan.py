@@ -23,6 +23,10 @@ from fedrnn.learning.embedded import share, write_names
 from fedrnn.local import local_site
 from fedrnn.transport.link import Link, LocalLink
 
+SUPERNODE = 5
+"""So many times longer may a SuperNode take: it starts a process for each message, which imports
+torch, a minute on a Pi 3."""
+
 Links = dict[str, tuple[Link, str]]
 
 
@@ -100,6 +104,7 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
             split=inventory.split,
             data_seed=inventory.data_seed,
             nodes=tuple(node.name for node in nodes),
+            timeout=config.timeout * (SUPERNODE if asked.engine == "superlink" else 1),
         )
     shares = None
     if asked.compare:
