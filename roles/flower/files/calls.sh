@@ -15,10 +15,12 @@ if [ "$wanted" = "$(cat $applied 2> /dev/null)" ] &&
 fi
 systemctl daemon-reload
 systemctl --quiet enable $unit
-systemctl restart $unit
-# Whoever cannot start is seen at once, and is told of here.
-sleep 2
-systemctl --quiet is-active $unit || {
+systemctl stop $unit
+systemctl --quiet reset-failed $unit 2> /dev/null || : # it counts restarts
+systemctl start $unit
+# Whoever cannot start ends within seconds, and is told of here; systemd would try for ever.
+sleep 8
+[ "$(systemctl show -P NRestarts $unit)" = 0 ] && systemctl --quiet is-active $unit || {
   journalctl --no-pager --lines 20 --unit $unit >&2
   exit 1
 }
