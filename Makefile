@@ -7,8 +7,8 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv requirements locks lab-up lab-down verify tensorboard lint test \
-  test-python test-mixed test-reset faults board cores clean
+.PHONY: help demo system venv simulation requirements locks lab-up lab-down verify tensorboard lint test \
+  test-python test-mixed test-reset test-flower faults board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -23,9 +23,14 @@ system: ## Install the system packages that the lab needs, after a question
 venv: ## Make .venv from the pinned requirements.txt
 	@scripts/venv.sh
 
+simulation: venv ## Install what --engine simulation needs beside it: Ray, 70 MB
+	@pip --disable-pip-version-check install --quiet -r requirements-simulation.txt
+
 requirements: ## Pin requirements.in anew to requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --find-links https://download.pytorch.org/whl/cpu/torch/ \
 	  --no-emit-find-links requirements.in -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --constraint requirements.txt --no-annotate \
+	  --no-emit-find-links requirements-simulation.in -o requirements-simulation.txt
 
 locks: venv ## Lock the nodes' wheels anew, after a change of requirements or node.in
 	python roles/wheelhouse/files/lock.py
@@ -56,6 +61,9 @@ test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
 
 test-reset: venv ## Two nodes upgraded and taken back to what they were (six minutes)
 	pytest --verbose -m apart tests/e2e/test_back_again.py
+
+test-flower: venv ## SuperNodes on two nodes, a training over them, and reset (ten minutes)
+	pytest --verbose -m apart tests/e2e/test_flower.py
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
 	@scripts/system.sh board

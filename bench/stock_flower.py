@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
+from fedrnn.flower_programs import BIN, free_ports, running, settings, wait_for
 from fedrnn.inventory import CHECKOUT
 
 NODES, ROUNDS = 3, 5
-START_SECONDS, RUN_SECONDS = 60, 600
-BIN = Path(sys.executable).parent
+RUN_SECONDS = 600
 PROJECT = """
 [project]
 name = "echo"
@@ -76,11 +74,8 @@ def round_seconds() -> float:
         rounds, log = home / "rounds", home / "log"
         environment = {
             **os.environ,
-            "FLWR_HOME": str(home / "flwr"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            **settings(home / "flwr"),
             "PYTHONPATH": str(CHECKOUT),
-            "PATH": f"{BIN}:{os.environ['PATH']}",
             "BENCH_ROUNDS": str(rounds),
         }
         link, *ports = free_ports(1 + NODES)
@@ -111,46 +106,6 @@ def round_seconds() -> float:
                 sys.exit(f"Flower did no round:\n{asked.stdout}{asked.stderr}{log.read_text()}")
             time.sleep(1)
         return statistics.median(map(float, rounds.read_text().splitlines()))
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports of this machine on which nobody listens."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def wait_for(port: int, log: Path) -> None:
-    """Wait until somebody listens."""
-    until = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > until:
-                sys.exit(f"Flower's SuperLink does not listen:\n{log.read_text()}")
-            time.sleep(0.2)
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """Run one of Flower's programs, which ends with all that it has started."""
-    with log.open("a") as output:
-        process = subprocess.Popen(
-            [BIN / command[0], *command[1:]], env=environment, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, 15)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from pathlib import Path
 from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
 from fedrnn.inventory import CHECKOUT
 
-DESCRIPTION = "Train across the nodes, each node's data staying on that node."
+DESCRIPTION = "Train across the nodes, each node's data staying on that node"
 EXAMPLE = "example: python -m fedrnn.run --local 3 --rounds 60; more: docs/learning.md"
 LATEST = CHECKOUT / "runs" / "latest"
+ENGINES = ("ssh", "simulation", "superlink")
 BESIDE_RESUME = ("resume", "inventory", "min_nodes", "quiet", "json")
 
 
@@ -18,58 +19,67 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return what was asked on the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fedrnn.run", usage="%(prog)s [--local N | --inventory PATH] [option ...]",
-        description=DESCRIPTION, epilog=EXAMPLE, add_help=False,
+        epilog=EXAMPLE, add_help=False,
     )  # fmt: skip
-    parser.add_argument("--help", "-h", action="help", help=argparse.SUPPRESS)  # it is being read
-    where = parser.add_mutually_exclusive_group()
+    options = parser.add_argument_group(DESCRIPTION)
+    options.add_argument("--help", "-h", action="help", help=argparse.SUPPRESS)  # it is being read
+    where = options.add_mutually_exclusive_group()
     where.add_argument(
         "--inventory", type=Path, metavar="PATH", help="the nodes (default: inventory/lab)"
     )
     where.add_argument(
         "--local", type=int, metavar="N", help="N nodes as processes here, without SSH or podman"
     )
-    parser.add_argument("--nodes", default="", metavar="A,B", help="train on these nodes only")
-    parser.add_argument(
+    options.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], metavar="NAME",
+        help="{}, {} or {}: docs/scaling.md".format(*ENGINES),
+    )  # fmt: skip
+    options.add_argument(
+        "--without-governance", action="store_true",
+        help="with superlink, where no owner is asked",
+    )  # fmt: skip
+    options.add_argument("--nodes", default="", metavar="A,B", help="train on these nodes only")
+    options.add_argument(
         "--min-nodes", type=int, metavar="N", help="go on with N of them (default: wait for all)"
     )
-    parser.add_argument(
+    options.add_argument(
         "--rounds", type=int, metavar="N",
         help="default: {gradient}, or {fedavg} with another strategy".format(**DEFAULT_ROUNDS),
     )  # fmt: skip
-    parser.add_argument(
+    options.add_argument(
         "--strategy", choices=STRATEGIES, default="gradient", metavar="NAME",
         help=f"{STRATEGIES[0]} (default), {', '.join(STRATEGIES[1:])}",
     )  # fmt: skip
-    parser.add_argument(
+    options.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER",
         help="a setting of the strategy, such as lr=0.02",
     )  # fmt: skip
-    parser.add_argument(
+    options.add_argument(
         "--model", choices=CELLS, default="bigru", metavar="CELL",
         help=f"the cell: {', '.join(CELLS)} (%(default)s)",
     )  # fmt: skip
-    parser.add_argument(
+    options.add_argument(
         "--hidden", type=int, metavar="N", default=RunConfig.hidden,
         help="size of the cell's state (%(default)s)",
     )  # fmt: skip
-    parser.add_argument(
+    options.add_argument(
         "--embedding", type=int, metavar="N", default=RunConfig.embedding,
         help="size of a letter (%(default)s)",
     )  # fmt: skip
-    parser.add_argument(
+    options.add_argument(
         "--seed", type=int, metavar="N", default=0, help="same seed, same data: same model"
     )
-    parser.add_argument(
+    options.add_argument(
         "--split", metavar="HOW", help="with --local: language (default), iid or dirichlet:A"
     )
-    parser.add_argument(
+    options.add_argument(
         "--compare", action="store_true", help="train central models and FedAvg on the same rows"
     )
-    parser.add_argument(
+    options.add_argument(
         "--resume", type=Path, nargs="?", const=LATEST, metavar="RUN",
         help="go on with a run that was broken off (runs/latest)",
     )  # fmt: skip
-    shown = parser.add_mutually_exclusive_group()
+    shown = options.add_mutually_exclusive_group()
     shown.add_argument(
         "--quiet", action="store_true", help="only what must be known, and the folder"
     )
@@ -92,6 +102,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--split own has no meaning: --local trains on the embedded names")
     if asked.nodes and asked.local is not None:
         parser.error("--nodes chooses from an inventory; --local N has N nodes of its own")
+    if asked.engine == "simulation" and asked.local is None:
+        parser.error("--engine simulation has no nodes of an inventory: say how many by --local N")
+    if asked.engine == "superlink" and asked.local is not None:
+        parser.error("--engine superlink trains on the SuperNodes of an inventory, not on --local")
+    if (asked.engine == "superlink") != asked.without_governance and not asked.resume:
+        parser.error(
+            "no owner is asked where --engine superlink trains, and no PySyft job shows what ran: "
+            "--without-governance says that you know, and belongs to that engine alone"
+        )
     if asked.local is not None and asked.local < 1:
         parser.error(f"--local is {asked.local}: it must be at least 1")
     return asked

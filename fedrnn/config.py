@@ -27,30 +27,39 @@ DEFAULT_ROUNDS = {name: 300 if name == "gradient" else 30 for name in STRATEGIES
 """Rounds after which a strategy has converged on the embedded data."""
 _GRADIENT = ("batch", "lr")
 _AVERAGING = ("local_epochs", "local_batch", "local_lr")
-_ALL = ("dropout", "logit_adjustment", "evaluate_every", "checkpoint_every", "timeout")
+_ALL = (
+    "dropout",
+    "logit_adjustment",
+    "evaluate_every",
+    "checkpoint_every",
+    "timeout",
+    "sample",
+)
 
 
-def check_split(split: str) -> float | None:
-    """Return the concentration of ``dirichlet:A``, None for the other splits.
+def check_split(split: str) -> tuple[float, int | None] | None:
+    """Return A and K of ``dirichlet:A`` or ``dirichlet:A:K``, None for the other splits.
 
     ``own`` is no split: it says that the nodes hold data of their own.
 
     Raises:
-        ValueError: ``split`` is none of ``language``, ``iid`` and ``dirichlet:A`` with A > 0.
+        ValueError: ``split`` is none of ``language``, ``iid``, ``dirichlet:A`` with A > 0 and
+            ``dirichlet:A:K`` with a whole K > 0.
     """
     if split in ("language", "iid", "own"):
         return None
-    kind, _, text = split.partition(":")
+    kind, *words = split.split(":")
     try:
-        concentration = float(text)
-    except ValueError:
-        concentration = math.nan
-    if kind != "dirichlet" or not (0 < concentration < math.inf):
+        concentration, names = float(words[0]), [int(word) for word in words[1:]]
+    except (IndexError, ValueError):
+        concentration, names = math.nan, []
+    good = 0 < concentration < math.inf and all(number > 0 for number in names)
+    if kind != "dirichlet" or not good or len(words) > 2:
         raise ValueError(
-            f"split {split!r} is not known: use language, iid, or dirichlet:A with A above 0"
-            " (for example dirichlet:0.5)"
+            f"split {split!r} is not known: use language, iid, dirichlet:A with A above 0 (for "
+            "example dirichlet:0.5), or dirichlet:A:K for nodes that draw K names each"
         )
-    return concentration
+    return concentration, names[0] if names else None
 
 
 def parse_settings(strategy: str, words: Sequence[str]) -> dict[str, Any]:
@@ -82,7 +91,8 @@ def parse_settings(strategy: str, words: Sequence[str]) -> dict[str, Any]:
 class RunConfig:
     """Everything that decides the result of a run, and the deadline of a round.
 
-    ``batch`` is in names per round, summed over the nodes; ``timeout`` in seconds. ``lr`` is the
+    ``batch`` is in names per round, summed over the nodes; ``timeout`` in seconds; ``sample`` is
+    the fraction of the nodes that take part in a round, others each time. ``lr`` is the
     peak rate of the server's AdamW; ``local_lr``, ``local_batch`` and ``local_epochs`` belong to
     the strategies that train on the node, which are all but gradient; ``options`` are the
     strategy's own, those not given as in ``OPTIONS``. ``logit_adjustment`` is the weight of the
@@ -117,6 +127,7 @@ class RunConfig:
     evaluate_every: int | None = None
     checkpoint_every: int | None = None
     timeout: float = 60.0
+    sample: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(self.nodes))
@@ -137,6 +148,8 @@ class RunConfig:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value!r}: it must be above 0")
+        if not 0 < self.sample <= 1:
+            raise ValueError(f"sample is {self.sample!r}: it must be above 0 and at most 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}: it must be at least 0 and below 1")
         if not 0 <= (self.logit_adjustment or 0.0) <= 1:

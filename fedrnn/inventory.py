@@ -22,6 +22,7 @@ NEEDED = (
     "ansible_host", "ansible_port", "pysyft_owner", "pysyft_researchers",
     "dataset_source", "dataset_split", "dataset_seed", "ansible_user",
     "ansible_ssh_private_key_file", "ansible_ssh_common_args", "ansible_ssh_extra_args",
+    "flower_superlink",
 )  # fmt: skip
 
 _OPTION = re.compile(r"\s*[\s=]\s*")  # between name and value, see ssh_config(5)
@@ -61,6 +62,7 @@ class Inventory:
     split: str
     data_seed: int
     nodes: tuple[Node, ...]
+    superlink: str = ""  # HOST:PORT, at which SuperNodes call; see role flower
 
     @property
     def known_hosts(self) -> Path:
@@ -111,6 +113,7 @@ def read_inventory(path: Path) -> Inventory:
         split=_split(common),
         data_seed=int(common.get("dataset_seed", 0)),
         nodes=tuple(_node(answer) for answer in answers),
+        superlink=str(common.get("flower_superlink", "")),
     )
 
 

@@ -5,6 +5,7 @@ set -euo pipefail
 
 controller
 run scripts/system.sh board browser
+run make --no-print-directory simulation
 
 title "Lint and types"
 run scripts/lint.sh

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.exception import AppExitException
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedrnn.config import RunConfig
@@ -23,7 +23,7 @@ from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.state import Best, Onward, RunState
 from fedrnn.federation.strategies import FederationError, Shapes, to_arrays, to_flat
 from fedrnn.federation.watch import WatchedGrid
-from fedrnn.learning.checkpoint import ModelConfig, save
+from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.data import PARTS, Part
 from fedrnn.learning.evaluation import BINS, Score
 from fedrnn.learning.model import parameters_of, shapes
@@ -31,8 +31,6 @@ from fedrnn.learning.model import parameters_of, shapes
 Event = dict[str, Any]
 Observe = Callable[[Event], None]
 Keep = Callable[[RunState, Outcome], None]
-
-app = ServerApp()
 
 
 def federate(
@@ -47,7 +45,8 @@ def federate(
     """Train over the nodes of ``grid`` and return what came of it.
 
     ``observe`` is called with a dictionary of plain values, ``event`` being ``nodes``, ``round`` or
-    ``evaluation``. ``names`` maps node ids to the names used in events, errors and the outcome.
+    ``evaluation``; a round of a sample names those that were ``drawn``. ``names`` maps
+    node ids to the names used in events, errors and the outcome.
     Ctrl-C ends the rounds and returns what there is, with ``interrupted`` set. ``keep`` is called
     after each round that ``config`` calls a checkpoint; a run with the same config, data and nodes
     that is given such a ``former`` state goes on from it to the same weights, bit for bit. It ends
@@ -140,11 +139,11 @@ class _Run:
         done = self.outcome.rounds
 
         def after_round(number: int, arrays: ArrayRecord) -> None:
-            if number == 0:  # Flower calls it before the first round, too
-                return
-            self._after_round(done + number, arrays)
-            if self.keep and self.config.is_checkpoint(done + number):
-                self.keep(self._state(arrays, state_of(name, strategy)), self.outcome)
+            if number > 0:  # Flower calls it before the first round, too
+                self._after_round(done + number, arrays)
+                if self.keep and self.config.is_checkpoint(done + number):
+                    self.keep(self._state(arrays, state_of(name, strategy)), self.outcome)
+            self.grid.draw(self.config, done + number + 1)
             self._started = time.perf_counter()
 
         self._started = time.perf_counter()
@@ -183,7 +182,7 @@ class _Run:
         content = RecordDict({"arrays": arrays, "config": config})
         messages = [
             Message(content, message_type="evaluate", dst_node_id=node)
-            for node in (self.grid.present() if part == "test" else self.grid.get_node_ids())
+            for node in (self.grid.present() if part == "test" else self.grid.ready())
         ]
         replies = self.grid.send_and_receive(messages, timeout=self.config.timeout)
         size = len(self.outcome.labels)
@@ -244,6 +243,7 @@ class _Run:
                 "seconds": now - self._started,
                 "nodes": self.grid.last_train(),
                 "errors": self.grid.train_errors(),
+                **({"drawn": self.grid.drawn} if self.config.sample < 1 else {}),
             }
         )
         if round_ % self.config.evaluation_rounds == 0 or round_ == self.config.rounds:
@@ -278,12 +278,3 @@ def _health(reply: Message) -> dict[str, float]:
         for name, value in told
         if isinstance(value, int | float) and math.isfinite(value)
     }
-
-
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Run under ``flwr run``: the run's configuration is a ``RunConfig``, ``out`` the folder."""
-    values = dict(context.run_config)
-    out = str(values.pop("out", "model"))
-    outcome = federate(grid, RunConfig.from_dict(values))
-    save(out, outcome.weights, outcome.model)

@@ -50,7 +50,7 @@ def to_flat(arrays: ArrayRecord, shapes: Shapes) -> NDArray[np.float32]:
     )
 
 
-def shares(batch: int, rows: Mapping[int, int]) -> dict[int, int]:
+def shares(batch: float, rows: Mapping[int, int]) -> dict[int, int]:
     """Share a round's ``batch`` names out over the nodes in proportion to their rows."""
     total = sum(rows.values())
     return {node: max(MIN_BATCH, round(batch * n / total)) for node, n in rows.items()}
@@ -84,7 +84,8 @@ class GradientStrategy(Strategy):
         self._sizes = [math.prod(shape) for shape in shapes.values()]
         self._config = config
         self._node_config = node_config
-        self._batch = shares(config.batch, rows)
+        # Of a sample, each node does what those that are not drawn leave.
+        self._batch = shares(config.batch / config.sample, rows)
         self._number = {node: number for number, node in enumerate(sorted(rows))}
         self._optimiser = AdamW(sum(self._sizes))
         self._weights: NDArray[np.float32] | None = None

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedrnn.config import RunConfig
 from fedrnn.datasite.layout import printable
 from fedrnn.federation.replies import Names, fault
 from fedrnn.federation.strategies import FederationError
@@ -48,6 +50,7 @@ class WatchedGrid(Grid):
         self.dropped: dict[int, int] = {}
         self.counts: Mapping[int, Names] = {}  # of names by part, once they are known
         self.left_out: dict[int, str] = {}  # nodes that take no part in the rounds, and why
+        self._drawn: set[int] | None = None
 
     def name(self, node: int) -> str:
         """Return the name of a node, its id where it has none."""
@@ -73,7 +76,34 @@ class WatchedGrid(Grid):
         """Pass on."""
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
+    def draw(self, config: RunConfig, round_: int) -> None:
+        """Draw who takes part in a round: it follows from the seed, the round and who is known."""
+        known = sorted(self.counts)
+        number = max(1, round(config.sample * len(known)))
+        if number < len(known):
+            random = np.random.default_rng([config.seed, round_])
+            self._drawn = set(random.choice(np.array(known, dtype=object), number, replace=False))
+
+    @property
+    def drawn(self) -> list[str]:
+        """The names of those that were drawn for the round, of all where none was left out."""
+        return [self.name(node) for node in sorted(self._drawn or self.counts)]
+
     def get_node_ids(self) -> list[int]:
+        """Return the ids of the nodes that can take part in the round, in order.
+
+        Raises:
+            FederationError: as ``ready``, or none of those that were drawn is there.
+        """
+        nodes = self.ready()
+        if self._drawn is None:
+            return nodes
+        if not (drawn := [node for node in nodes if node in self._drawn]):
+            names = ", ".join(map(self.name, sorted(self._drawn)))
+            raise FederationError(f"none of those that were drawn for the round is there: {names}")
+        return drawn
+
+    def ready(self) -> list[int]:
         """Return the ids of the nodes that can take part, in order; waits a little for enough.
 
         A node that still works on a message that was given up is left alone until it is done.
@@ -97,7 +127,7 @@ class WatchedGrid(Grid):
 
     def present(self) -> list[int]:
         """Return the ids of the nodes that are there, in order, busy or not."""
-        return sorted(set(self._grid.get_node_ids()) - set(self.left_out)) or self.get_node_ids()
+        return sorted(set(self._grid.get_node_ids()) - set(self.left_out)) or self.ready()
 
     def _ready(self) -> list[int]:
         busy = self._grid.busy() if isinstance(self._grid, KnowsItsNodes) else set()
@@ -131,7 +161,7 @@ class WatchedGrid(Grid):
         good = [reply for reply in replies if reply.has_content()]
         if not good:
             raise FederationError(f"no node answered {_complaints(sent, silent)}")
-        if training and len(good) < self._min_nodes:
+        if training and len(good) < min(self._min_nodes, len(sent)):
             raise FederationError(
                 f"{len(good)} nodes answered, and --min-nodes is {self._min_nodes}; the others on "
                 + _complaints(sent, silent)

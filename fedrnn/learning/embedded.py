@@ -74,20 +74,24 @@ def share(split: str, nodes: int, seed: int) -> Shares:
 
     ``language`` gives every language to one node, the nodes about equal in names; ``iid`` deals
     every language out evenly; ``dirichlet:A`` deals it in proportions drawn from a symmetric
-    Dirichlet distribution of concentration A (Hsu et al. 2019, arXiv:1909.06335).
+    Dirichlet distribution of concentration A; with ``dirichlet:A:K`` each node has a mixture of
+    languages from such a distribution and draws K names by it, which other nodes may have, too: so
+    there are enough for a thousand nodes (both in Hsu et al. 2019, arXiv:1909.06335).
 
     Raises:
         ValueError: the split is not known, or a node would have no name at all.
     """
-    concentration = check_split(split)
+    dirichlet = check_split(split)
     most = len(LOCALES) if split == "language" else 1000
     if not 1 <= nodes <= most:
         raise ValueError(f"{nodes} nodes: split {split} shares out over 1 to {most} nodes")
     random = np.random.default_rng([seed, nodes])
     if split == "language":
         shares = _by_language(nodes, random)
+    elif dirichlet and dirichlet[1]:
+        shares = [_drawn(random, dirichlet[0], dirichlet[1]) for _ in range(nodes)]
     else:
-        shares = _by_name(nodes, random, concentration)
+        shares = _by_name(nodes, random, dirichlet and dirichlet[0])
     empty = [str(number) for number, part in enumerate(shares, 1) if not part]
     if empty:
         raise ValueError(
@@ -123,6 +127,19 @@ def _by_name(nodes: int, random: np.random.Generator, concentration: float | Non
             if piece:
                 part[label] = sorted(piece)
     return shares
+
+
+def _drawn(random: np.random.Generator, concentration: float, number: int) -> dict[str, list[str]]:
+    """Return about ``number`` names, none twice, in proportions that favour large languages."""
+    labels = sorted(names())
+    sizes = np.array([len(names()[label]) for label in labels])
+    mixture = random.dirichlet(concentration * len(labels) * sizes / sizes.sum())
+    counts = np.minimum(random.multinomial(number, mixture), sizes)
+    return {
+        label: sorted(random.choice(names()[label], count, replace=False).tolist())
+        for label, count in zip(labels, counts.tolist(), strict=True)
+        if count
+    }
 
 
 def write_shares(folder: Path | str, split: str, nodes: int, seed: int) -> list[Path]:

@@ -53,7 +53,7 @@ def _absences(record: Record, name: str) -> list[tuple[int, Fault]]:
     before = 0
     for event in record.rounds:
         number = event["round"]
-        if name in event["nodes"]:
+        if name in event["nodes"] or name not in event.get("drawn", [name]):
             continue
         why = str(event.get("errors", {}).get(name, "no answer"))
         if stretches and before == number - 1:

@@ -43,7 +43,8 @@ class View:
         self._seconds = [*self._seconds[1 - RECENT :], event["seconds"]]
         for name in self.nodes.keys() | event["nodes"].keys():
             node = self.nodes.setdefault(name, {})
-            node["state"] = "trains" if name in event["nodes"] else "away"
+            asked = name in event.get("drawn", self.nodes)
+            node["state"] = "trains" if name in event["nodes"] else "away" if asked else "waits"
             node["train"] = event["nodes"].get(name, {})
 
     @property
@@ -69,7 +70,7 @@ class View:
             table.add_column(head, no_wrap=True, overflow="crop")
         for name in sorted(self.nodes):
             cells = _cells(self.nodes[name])
-            colour = "green" if cells["state"] == "trains" else "red"
+            colour = {"trains": "green", "waits": "default"}.get(cells["state"], "red")
             state = Text(cells["state"], style=colour)
             rest = (cells[head] for head in heads[2:])
             told = printable(name).encode(encoding, "replace").decode(encoding)

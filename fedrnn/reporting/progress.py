@@ -112,13 +112,14 @@ class Display:
             self.say(f"round {number:{width}} of {self.rounds}  {figures}  {left}")
 
     def _tell_who_is_missing(self, event: dict[str, Any]) -> None:
-        missing = self._members - event["nodes"].keys()
+        here = event["nodes"].keys()
+        missing = (self._members & set(event.get("drawn", self._members))) - here
         for name in sorted(missing - self._missing):
             why = event["errors"].get(name, "no answer")
             self.say(f"{name} is left out from round {event['round']} on: {why}")
-        for name in sorted(self._missing - missing):
+        for name in sorted(self._missing & here):
             self.say(f"{name} is back in round {event['round']}")
-        self._missing = missing
+        self._missing = (self._missing | missing) - here
 
     def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:
         """Print the tables at the end."""

@@ -23,6 +23,7 @@ RUNNER, STORAGE, CLIENT = (
 )
 DRIVE = "syft.sync.connections.drive."
 MOCK = f"{DRIVE}mock_drive_service:"
+ENGINE = "tests/contract/flower.py runs Flower's engine"
 HANDS_OVER = "datasite/runner.py overrides it: a job is started by systemd, and ends later"
 
 PARTS = (
@@ -59,6 +60,7 @@ PARTS = (
     Part("syft_datasets.dataset_manager:SyftDatasetManager", "dataset.py and researcher.py",
          "syftbox_folder_path email"),
     # Flower's messages
+    Part("flwr.app.exception:AppExitException", "server_app.py: a strategy of Flower's gives up"),
     Part("flwr.common.constant:ErrorCode", "transport/wire.py makes error replies"),
     Part("flwr.common.serde:message_from_proto", "transport/wire.py decodes", "message_proto"),
     Part("flwr.common.serde:message_to_proto", "transport/wire.py encodes", "message"),
@@ -68,6 +70,25 @@ PARTS = (
     Part("flwr.supercore.run:Run", "transport/grid.py: the run of its messages"),
     Part("flwr.supercore.run:Run.create_empty", "transport/wire.py makes a run", "run_id"),
     Part("flwr.supercore.task_identity:TaskIdentity", "transport/wire.py: whose messages"),
+    # Flower's engine without Ray, beside ours
+    Part("flwr.common.constant:SUPERLINK_NODE_ID", ENGINE),
+    Part("flwr.proto.task_pb2:Task", ENGINE),
+    Part("flwr.server.superlink.fleet.vce:vce_api", ENGINE),
+    Part("flwr.server.superlink.fleet.vce.vce_api:run_api", ENGINE,
+         "app_fn backend_fn nodes_mapping state_factory node_info_stores f_stop metrics"),
+    Part("flwr.server.superlink.fleet.vce.vce_api:_register_nodes", ENGINE,
+         "num_nodes state_factory"),
+    Part("flwr.server.superlink.fleet.vce.vce_api:_register_node_info_stores", ENGINE,
+         "nodes_mapping run app_dir"),
+    Part("flwr.server.superlink.fleet.vce.backend:Backend", ENGINE),
+    Part("flwr.server.superlink.fleet.vce.metrics:VceMetrics", ENGINE),
+    Part("flwr.server.superlink.linkstate:LinkStateFactory", ENGINE),
+    Part("flwr.server.superlink.linkstate.in_memory_linkstate:RunRecord", ENGINE),
+    Part("flwr.supercore.constant:FLWR_IN_MEMORY_DB_NAME", ENGINE),
+    Part("flwr.supercore.constant:NOOP_FEDERATION_ID", ENGINE),
+    Part("flwr.supercore.object_store:ObjectStoreFactory", ENGINE),
+    Part("flwr.superlink.federation:NoOpFederationManager", ENGINE),
+    Part("flwr.superlink.grid:InMemoryGrid", ENGINE, "state_factory pull_interval"),
     # The rival of a bench
     Part(f"{DRIVE}gdrive_transport:GDriveConnection", "bench/stock_syft.py derives from it"),
     Part(f"{DRIVE}gdrive_transport:GDriveConnection.copy", "bench/stock_syft.py overrides it", ""),

@@ -22,7 +22,8 @@ from fedrnn.transport import wire
 ROOT = Path(__file__).parents[2]
 OWNER, SENDER = "node1@lab.local", "controller@lab.local"
 PACKAGES = ("flwr", "syft", "syft_rds", "syft_job", "syft_datasets", "syft_perms")
-PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy", *PACKAGES}
+PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy",
+          "flwr.simulation", *PACKAGES}  # fmt: skip
 SOURCES = sorted(
     path
     for folder in ("fedrnn", "bench", "tests/contract", "tests/unit/inprocess.py")

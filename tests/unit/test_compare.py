@@ -10,7 +10,8 @@ from fedrnn.federation.server_app import federate
 from fedrnn.federation.strategies import FederationError
 from fedrnn.learning import ngrams
 from fedrnn.learning.data import counts, read_folder
-from fedrnn.run import embedded_shares, main
+from fedrnn.plan import embedded_shares
+from fedrnn.run import main
 
 SMALL = RunConfig(rounds=60, hidden=16, embedding=8, batch=96, lr=3e-2, local_batch=32)
 

@@ -1,3 +1,6 @@
+import tomllib
+from pathlib import Path
+
 import pytest
 from flwr.app import ConfigRecord
 
@@ -9,6 +12,8 @@ from fedrnn.config import (
     check_split,
     parse_settings,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +38,8 @@ from fedrnn.config import (
         ({"cell": "transformer"}, "cell 'transformer' is not known"),
         ({"split": "dirichlet:0"}, "split 'dirichlet:0' is not known"),
         ({"timeout": 0}, "timeout is 0"),
+        ({"sample": 0}, "sample is 0: it must be above 0"),
+        ({"sample": 1.1}, "sample is 1.1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_in_a_clear_sentence(values, sentence):
@@ -86,14 +93,34 @@ def test_an_unknown_key_is_named():
 
 
 @pytest.mark.parametrize(
-    "split", ["dirichlet:", "dirichlet:nan", "dirichlet:inf", "x:1", "", "IID"]
+    "split",
+    [
+        "dirichlet:",
+        "dirichlet:nan",
+        "dirichlet:inf",
+        "x:1",
+        "",
+        "IID",
+        "dirichlet:1:0",
+        "dirichlet:1:2.5",
+        "dirichlet:1:2:3",
+        "iid:3",
+    ],
 )
 def test_a_split_that_is_not_known_is_refused(split):
     with pytest.raises(ValueError, match="is not known"):
         check_split(split)
 
 
+def test_flower_may_set_what_a_run_may_be_asked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = project["tool"]["flwr"]["app"]["config"]
+    assert declared.pop("out")
+    assert declared == {k: v for k, v in RunConfig().to_dict().items() if v != []}
+
+
 def test_every_strategy_has_a_default_number_of_rounds():
     assert set(DEFAULT_ROUNDS) == set(STRATEGIES)
-    assert check_split("dirichlet:0.5") == 0.5
+    assert check_split("dirichlet:0.5") == (0.5, None)
+    assert check_split("dirichlet:0.5:200") == (0.5, 200)
     assert check_split("iid") is None

@@ -87,6 +87,22 @@ def test_what_cannot_be_shared_out_is_refused(arguments):
         embedded.share(*arguments)
 
 
+def test_a_thousand_nodes_draw_their_names_by_a_mixture_of_their_own():
+    shares = embedded.share("dirichlet:0.1:200", 1000, 0)
+    assert shares == embedded.share("dirichlet:0.1:200", 1000, 0)
+    sizes = [sum(map(len, part.values())) for part in shares]
+    assert max(sizes) == 200 and sum(sizes) > 0.98 * 200 * 1000
+    assert all(len(set(n)) == len(n) and set(n) <= set(embedded.names()[label])
+               for part in shares for label, n in part.items())  # fmt: skip
+    # One or two languages are most of a node, and every name is on some node.
+    most = [sum(sorted(map(len, part.values()))[-2:]) for part in shares]
+    assert sum(most) > 0.75 * sum(sizes)
+    everywhere = {(label, name) for part in shares for label, n in part.items() for name in n}
+    assert len(everywhere) > 0.99 * sum(map(len, embedded.names().values()))
+    even = embedded.share("dirichlet:1000:200", 20, 0)
+    assert max(sum(sorted(map(len, part.values()))[-2:]) for part in even) < 0.4 * 200
+
+
 def test_the_command_line_says_what_is_wrong(tmp_path, capsys):
     with pytest.raises(SystemExit):
         embedded.main(["--split", "language", "--nodes", "19", "--out", str(tmp_path)])

@@ -164,3 +164,15 @@ def test_tensorboard_reads_what_a_run_wrote(make_grid, tmp_path, monkeypatch):
     experiment = parse_experiment_plugin_data(told["_hparams_/experiment"])
     figures = {info.name.tag for info in experiment.metric_infos}
     assert "accuracy/test" in figures and figures <= set(tags["scalars"])
+
+
+def test_only_who_was_drawn_can_be_missing(capsys):
+    display = Display(300)
+    display._members = {"pi1", "pi2", "pi3"}
+    display.event({**a_round(1, pi1=1.0), "drawn": ["pi1", "pi2"]}, 0)
+    display.event({**a_round(2, pi3=1.0), "drawn": ["pi3"]}, 0)
+    display.event({**a_round(3, pi2=1.0), "drawn": ["pi2"]}, 0)
+    told = [line for line in capsys.readouterr().out.splitlines() if " is " in line]
+    assert len(told) == 2
+    assert "pi2 is left out from round 1" in told[0] and "pi2 is back in round 3" in told[1]
+    assert display.view.nodes["pi1"]["state"] == "waits"

@@ -9,12 +9,12 @@ import pytest
 from fedrnn import report as command
 from fedrnn.arguments import parse
 from fedrnn.federation import health as board
+from fedrnn.plan import _config
 from fedrnn.reporting import compare, report, story
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
 from fedrnn.reporting.record import read
 from fedrnn.reporting.timeline import timeline
-from fedrnn.run import _config
 from tests.made_runs import make_run
 
 
@@ -72,6 +72,18 @@ def test_a_node_that_was_away_is_told_with_the_reason_and_when_it_came_back(run)
     first = faults(read(run))[0]
     assert (first.to, first.when, first.what) == ("pi2", "rounds 5 to 7", "pi2: no reply in time")
     assert first.did == "left out, and taken back in round 8"
+
+
+def test_a_node_that_was_not_drawn_was_not_away(run):
+    def sample(event):
+        event["drawn"] = ["pi1", "pi3"] if event["round"] % 2 else ["pi1", "pi2"]
+        event["nodes"] = {name: event["nodes"][name] for name in event["drawn"]}
+        if event["round"] == 9:
+            del event["nodes"]["pi3"]
+
+    edit_rounds(run, sample)
+    away = [(one.to, one.when) for one in faults(read(run)) if one.when.startswith("round")]
+    assert away == [("pi3", "round 9")]
 
 
 def test_dropped_updates_lost_connections_and_a_resumed_run_are_told(run):

@@ -7,7 +7,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from inprocess import InProcessGrid
 
 from fedrnn.config import RunConfig
-from fedrnn.federation.server_app import federate, main
+from fedrnn.federation.flower_server import main
+from fedrnn.federation.server_app import federate
 from fedrnn.federation.state import Best
 from fedrnn.federation.strategies import FederationError
 from fedrnn.learning import checkpoint, embedded
@@ -199,11 +200,74 @@ def test_a_damaged_or_missing_model_is_told(tmp_path):
         checkpoint.load(tmp_path)
 
 
-def test_the_server_app_runs_from_flowers_own_configuration(make_grid, tmp_path):
+def test_a_sample_takes_part_others_each_round_and_the_same_with_the_same_seed(make_grid):
+    grid = make_grid(*[["Greek", "Polish"]] * 5)
+    given = config(sample=0.4, rounds=12, evaluate_every=6, batch=64)
+
+    def parts(config):
+        for node in grid.folders:
+            grid.restart(node)
+        events = []
+        outcome = federate(grid, config, events.append)
+        took = [tuple(e["nodes"]) for e in events if e["event"] == "round"]
+        judged = {e["nodes"] for e in events if e["event"] == "evaluation"}
+        return took, judged, outcome, events
+
+    took, judged, outcome, events = parts(given)
+    assert all(len(nodes) == 2 for nodes in took) and len({n for t in took for n in t}) == 5
+    assert len(set(took)) > 3 and judged == {5}  # all judge, whoever trained
+    assert [tuple(e["drawn"]) for e in events if e["event"] == "round"] == took
+    rows = [sum(n["num_examples"] for n in e["nodes"].values())
+            for e in events if e["event"] == "round"]  # fmt: skip
+    assert 48 <= sum(rows) / len(rows) <= 80  # a round's names are those of the sample
+    again = parts(given)
+    assert again[0] == took and (again[2].weights == outcome.weights).all()
+    assert parts(config(**{**given.to_dict(), "seed": 1}))[0] != took
+
+
+def test_a_node_that_was_not_drawn_gets_the_weights_in_full(make_grid):
+    grid = make_grid(*[["Greek", "Polish"]] * 4)
+    federate(grid, config(sample=0.5, rounds=8))
+    rounds: dict[int, dict[int, int]] = {}
+    for message in grid.sent:
+        if message.metadata.message_type == "train.gradient":
+            told = message.content["config"]
+            rounds.setdefault(told["round"], {})[message.metadata.dst_node_id] = told["base"]
+    seen = set()
+    for number in range(2, 9):
+        for node, base in rounds[number].items():
+            was_there = node in rounds[number - 1]
+            assert base == (number - 1 if was_there else 0)
+            seen.add(was_there)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedmedian"])
+def test_flowers_strategies_train_on_the_same_sample(make_grid, strategy):
+    events = []
+    given = config(strategy=strategy, sample=0.5, rounds=3, local_batch=32)
+    federate(make_grid(*[["Greek", "Polish"]] * 4), given, events.append)
+    assert [len(e["nodes"]) for e in events if e["event"] == "round"] == [2, 2, 2]
+
+
+def test_a_sample_of_nodes_that_are_all_away_is_an_error(make_grid, names, monkeypatch):
+    grid = make_grid(*THREE)
+
+    def observe(event):
+        if event["event"] == "round":
+            grid.down = {1, 2, 3} - set(list(names)[:1])
+
+    with pytest.raises(FederationError, match=r"none of those that were drawn .* pi[23]"):
+        federate(grid, config(sample=0.34, rounds=20), observe, names)
+
+
+def test_the_server_app_runs_from_flowers_own_configuration(make_grid, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path / "flower"))
     values = {k: v for k, v in SMALL.to_dict().items() if k != "nodes"} | {"rounds": 2}
     context = Context(1, 0, {}, RecordDict(), {**values, "out": str(tmp_path / "model")})
     main(make_grid(*THREE), context)
     assert len(checkpoint.load(tmp_path / "model").config.labels) == 4
+    assert not list((tmp_path / "flower" / "fedrnn").iterdir())  # what was dealt is taken back
 
 
 def test_300_rounds_reach_71_percent_on_three_nodes_without_a_common_language(tmp_path):

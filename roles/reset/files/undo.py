@@ -31,6 +31,7 @@ FILES = [
     "/usr/local/lib/systemd/system/fedrnn-job@.service",
     "/usr/local/lib/systemd/system/fedrnn-launch.socket",
     "/usr/local/lib/systemd/system/fedrnn-launch@.service",
+    "/usr/local/lib/systemd/system/flower-supernode.service",
 ]  # fmt: skip
 OURS = "# By Ansible: /tmp in memory"  # how our tmp.mount begins
 USERS, GROUPS = (
@@ -87,14 +88,16 @@ class Undo:
 
     def units(self) -> None:
         """Nothing of ours runs, or would run at boot."""
-        listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "fedrnn-*")
+        ours = ("fedrnn-*", "flower-supernode.service")
+        listed = run("systemctl", "list-units", "--all", "--plain", "--no-legend", *ours)
         names = [line.split()[0] for line in listed.splitlines()]
         # First what starts others.
         names.sort(key=lambda name: not name.endswith((".path", ".socket")))
         if names:
             self.do(f"{', '.join(names)} is stopped", lambda: run("systemctl", "stop", *names))
-        for link in sorted(Path(SYSTEM).glob("*.wants/fedrnn-*")):
-            self.file(link)
+        for pattern in ours:
+            for link in sorted(Path(SYSTEM).glob(f"*.wants/{pattern}")):
+                self.file(link)
         for link in sorted(Path(SYSTEM).glob("fedrnn-*")):
             if link.is_symlink():
                 self.file(link)

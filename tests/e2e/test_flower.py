@@ -1,0 +1,94 @@
+"""Flower's SuperNodes on virtual nodes, from playbooks/flower.yml to reset. `make test-flower`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from clone import clone
+from cluster import Lab, Run, ansible_playbook, flat, must
+
+pytestmark = pytest.mark.apart
+FLOWER = "playbooks/flower.yml"
+ALLOWED = ("-e", "flower_allowed=true")
+UNIT = "flower-supernode.service"
+TRAIN = ("--engine", "superlink", "--without-governance", "--strategy", "fedavg", "--rounds", "3",
+         "--set", "timeout=300")  # fmt: skip
+
+
+def flower(lab: Lab, *words: str) -> Run:
+    return ansible_playbook(*words, FLOWER, cwd=lab.root)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory) -> Iterator[Lab]:
+    """A clone with two provisioned nodes."""
+    folder = tmp_path_factory.mktemp("flower") / "fedrnn"
+    with clone(folder, pi1="bookworm", pi2="bookworm") as lab:
+        must(ansible_playbook("site.yml", cwd=lab.root))
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def deployed(bare) -> Lab:
+    refused = flower(bare)
+    assert refused.rc != 0 and "its owner has not allowed Flower's own engine" in flat(refused.text)
+    assert bare.ssh("pi1", f"systemctl cat {UNIT}").returncode != 0
+    must(flower(bare, *ALLOWED))
+    return bare
+
+
+@pytest.fixture(scope="module")
+def trained(deployed) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", "fedrnn.run", *TRAIN],
+        cwd=deployed.root, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    journal = deployed.ssh("pi1", f"sudo journalctl --no-pager -n 50 -u {UNIT}").stdout
+    assert done.returncode == 0, done.stdout + done.stderr + journal
+    return json.loads((deployed.root / "runs/latest/summary.json").read_text())
+
+
+def test_three_rounds_of_fedavg_are_trained_there(trained):
+    assert trained["rounds"] == 3 and trained["engine"] == "superlink"
+    assert set(trained["nodes"]) == {"pi1", "pi2"} and trained["accuracy"] > 0.15
+    assert all(node["rows"] > 3000 for node in trained["nodes"].values())
+
+
+def test_a_second_run_changes_nothing_and_needs_no_word_any_more(deployed):
+    run = must(flower(deployed))
+    assert set(run.changed.values()) == {0}, run.text
+    again = must(ansible_playbook("site.yml", cwd=deployed.root))
+    assert set(again.changed.values()) == {0}, again.text
+
+
+def test_what_the_supernode_is_sent_cannot_reach_what_is_not_its_own(trained, deployed):
+    inside = f"sudo nsenter --mount --target $(systemctl show -P MainPID {UNIT}) "
+    for what in ("/etc/fedrnn/flower/supernode", "/var/lib/fedrnn/decisions.jsonl"):
+        read = f"setpriv --reuid=$(stat -c %u /proc/$(systemctl show -P MainPID {UNIT})) cat {what}"
+        assert deployed.ssh("pi1", inside + read).returncode != 0, what
+    status = deployed.ssh("pi1", f"cat /proc/$(systemctl show -P MainPID {UNIT})/status").stdout
+    assert "NoNewPrivs:\t1" in status and "CapEff:\t0000000000000000" in status
+    key = deployed.ssh("pi1", "sudo stat -c '%a %U' /etc/fedrnn/flower/supernode").stdout
+    assert key == "600 root\n"
+
+
+def test_an_owner_closes_the_node_again(trained, deployed):
+    close = f"sudo rm /etc/fedrnn/flower-allowed && sudo systemctl stop {UNIT}"
+    assert deployed.ssh("pi1", close).returncode == 0
+    deployed.ssh("pi1", f"sudo systemctl start {UNIT}")
+    assert deployed.ssh("pi1", f"systemctl is-active {UNIT}").stdout != "active\n"
+    assert flower(deployed).rc != 0
+    must(flower(deployed, *ALLOWED))
+    assert deployed.ssh("pi1", f"systemctl is-active {UNIT}").stdout == "active\n"
+
+
+def test_reset_takes_it_away(trained, deployed):
+    must(ansible_playbook("-e", "confirm=lab", "playbooks/reset.yml", cwd=deployed.root))
+    time.sleep(1)
+    left = deployed.ssh("pi1", f"pgrep -f flower-super; systemctl cat {UNIT}; ls /etc/fedrnn")
+    assert left.stdout == "", left.stdout

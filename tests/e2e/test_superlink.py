@@ -1,0 +1,159 @@
+"""`--engine superlink` on this machine: its SuperLink and door, and three real SuperNodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedrnn.cluster import ClusterError
+from fedrnn.config import RunConfig
+from fedrnn.federation.server_app import federate
+from fedrnn.flower_programs import HOME, free_ports, running, settings
+from fedrnn.inventory import Inventory
+from fedrnn.learning.embedded import write_shares
+from fedrnn.plan import Plan
+from fedrnn.reporting.progress import Display
+from fedrnn.superlink import deployed
+from tests.papers import HOST, make_papers, private
+
+NODES = ("pi1", "pi2", "pi3")
+CONFIG = RunConfig(rounds=2, strategy="fedavg", hidden=16, evaluate_every=2, timeout=150.0)
+PATHS = (
+    "control/start-run",
+    "runtime/acquire-task",
+    "fleet/pull-messages",
+    "fleet/../control/list-runs",
+    "fleet/%2e%2e/control/list-runs",
+)
+PROGRAMS = ("flower-super", "flwr-serverapp", "flwr-clientapp")
+
+
+@dataclass
+class Place:
+    inventory: Inventory
+    keys: Path
+    data: list[Path]
+    before: set[int]  # Flower's programs, whosoever
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(CONFIG, list(NODES), None, {}, engine="superlink", inventory=self.inventory)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    """An inventory's folder with the papers and keys that playbooks/flower.yml makes."""
+    folder = tmp_path_factory.mktemp("inventory")
+    keys = folder / "keys" / "flower"
+    keys.mkdir(parents=True)
+    make_papers(keys)
+    for node in (*NODES, "stranger"):
+        key = ec.generate_private_key(ec.SECP384R1())
+        (keys / node).write_bytes(private(key, serialization.PrivateFormat.OpenSSH))
+        ssh = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        (keys / f"{node}.pub").write_bytes(key.public_key().public_bytes(*ssh))
+    (port,) = free_ports(1)
+    inventory = Inventory(folder, "", folder, "language", 0, (), f"{HOST}:{port}")
+    data = write_shares(folder / "data", "language", len(NODES), 0)
+    return Place(inventory, keys, data, programs())
+
+
+def programs() -> set[int]:
+    """The ids of the processes that are Flower's programs."""
+    found = set()
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(word.encode() in (proc / "cmdline").read_bytes() for word in PROGRAMS):
+                found.add(int(proc.name))
+    return found
+
+
+def supernode(place: Place, node: str, data: Path, log: Path):
+    """A SuperNode, as role flower's unit runs it."""
+    command = ["flower-supernode", "--superlink", place.inventory.superlink, "--host", HOST]
+    command += ["--root-certificates", str(place.keys / "authority.crt")]
+    command += ["--auth-supernode-private-key", str(place.keys / node)]
+    command += ["--port", str(free_ports(1)[0])]
+    home = log.parent / f"home-{node}"
+    home.mkdir()
+    environment = {**os.environ, **settings(home), "FEDRNN_DATA": str(data)}
+    environment.pop("PYTHONPATH", None)
+    return running(command, environment, log)
+
+
+@pytest.fixture(scope="module")
+def trained(place, tmp_path_factory):
+    """What came of two rounds, and what a stranger was told meanwhile."""
+    log = tmp_path_factory.mktemp("nodes") / "log"
+    events, told = [], {}
+    with ExitStack() as stack:
+        for node, data in zip((*NODES, "stranger"), [*place.data, place.data[0]], strict=True):
+            stack.enter_context(supernode(place, node, data, log))
+        engine = stack.enter_context(deployed(place.plan, Display(CONFIG.rounds, quiet=True)))
+        trust = str(place.keys / "authority.crt")
+        with httpx.Client(base_url=f"https://{place.inventory.superlink}", verify=trust) as web:
+            for path in PATHS:
+                told[path] = web.post(f"/v1/{path}", content=b"").status_code
+            told["health"] = web.get("/health").status_code
+        outcome = federate(engine.grid, CONFIG, events.append, engine.names)
+    return outcome, events, told, engine, log.read_text()
+
+
+def test_the_same_app_trains_there(trained):
+    outcome, events, _, engine, said = trained
+    # A fourth SuperNode calls all the time, whose key is not known.
+    assert outcome.rounds == 2 and set(outcome.counts) == set(NODES), said
+    assert outcome.losses[1] < outcome.losses[0] and outcome.accuracy > 0.1
+    assert sorted(engine.names.values()) == list(NODES)
+    assert all(set(e["nodes"]) == set(NODES) for e in events if e["event"] == "round")
+    json.dumps(engine.manifest)
+    measured = engine.measure(outcome)
+    assert all(100 < measured["memory_mb"][node]["client app"] < 900 for node in NODES)
+
+
+def test_the_same_bits_come_of_it_as_elsewhere(trained, place, make_grid_of):
+    """Node by node, in the order of Flower's ids: what engine carries the app changes nothing."""
+    outcome, _, _, engine, _ = trained
+    data = dict(zip(NODES, place.data, strict=True))
+    order = [data[engine.names[node]] for node in sorted(engine.names)]
+    here = federate(make_grid_of(order), CONFIG)
+    assert (here.weights == outcome.weights).all()
+
+
+@pytest.fixture
+def make_grid_of():
+    from tests.unit.inprocess import InProcessGrid
+
+    return InProcessGrid
+
+
+def test_nobody_starts_a_run_or_asks_for_work_through_the_door(trained):
+    told = trained[2]
+    assert told.pop("fleet/pull-messages") in (400, 401, 415, 422)  # it is Flower that says no
+    assert set(told.values()) == {404}
+
+
+def test_nothing_of_it_is_left(trained, place):
+    until = time.monotonic() + 30
+    while (left := programs() - place.before) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert left == set()
+    assert not [p for p in HOME.iterdir() if p.name.startswith("tmp")]
+
+
+def test_nodes_that_do_not_call_are_named(place, monkeypatch):
+    monkeypatch.setattr("fedrnn.superlink.ONLINE_SECONDS", 1.0)
+    with (
+        pytest.raises(ClusterError, match="pi1, pi2, pi3: no SuperNode has called"),
+        deployed(place.plan, Display(1, quiet=True)),
+    ):
+        pass

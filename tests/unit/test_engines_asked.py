@@ -1,0 +1,55 @@
+"""Which engine is asked for, and what is refused before anything begins."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from fedrnn.arguments import parse
+from fedrnn.plan import make_plan
+from fedrnn.run import main
+
+SIMULATION = ["--engine", "simulation"]
+SUPERLINK = ["--engine", "superlink"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (SIMULATION, "say how many by --local N"),
+        (SUPERLINK, "--without-governance says that you know"),
+        ([*SUPERLINK, "--without-governance", "--local", "3"], "not on --local"),
+        (["--without-governance"], "belongs to that engine alone"),
+        (["--local", "3", "--without-governance"], "belongs to that engine alone"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_a_sentence(words, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(words)
+    assert ended.value.code == 2 and sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_simulated_nodes_take_turns_and_are_given_the_time():
+    with ExitStack() as stack:
+        words = [*SIMULATION, "--local", "1000", "--split", "dirichlet:0.1:200"]
+        plan = make_plan(parse([*words, "--set", "sample=0.1"]), stack)
+    assert plan.engine == "simulation" and plan.links == {}
+    assert len(plan.names) == len(plan.held) == 1000 and plan.config.sample == 0.1
+    assert plan.config.timeout > 1000
+
+
+def test_more_nodes_than_there_are_languages_are_refused(capsys):
+    assert main([*SIMULATION, "--local", "19"]) == 2
+    assert "1 to 18 nodes" in capsys.readouterr().err
+
+
+def test_without_ray_it_says_what_to_type(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([*SIMULATION, "--local", "3", "--quiet"]) == 1
+    assert "make simulation" in capsys.readouterr().err
+
+
+def test_an_inventory_that_does_not_say_where_the_superlink_is(tmp_path, capsys):
+    (tmp_path / "hosts.yml").write_text("nodes: {hosts: {pi1: {}}}\n")
+    words = [*SUPERLINK, "--without-governance", "--inventory", str(tmp_path)]
+    assert main(words) == 2
+    assert "needs flower_superlink in the inventory" in capsys.readouterr().err
