@@ -27,6 +27,8 @@ BACK = "tests/e2e/test_back_again.py"
 BOARD = "an hour of emulation; tests/board has its parts"
 ELSEWHERE = {
     "make demo": "may install system packages; its three commands are lines of their own",
+    "make venv": "tests/unit/test_venv.py; here it would make another Python for the lab",
+    "make venv && source .venv/bin/activate": "tests/unit/test_venv.py",
     "source .venv/bin/activate": "here the Python of the tests goes first",
     "ansible-playbook site.yml": "tests/e2e/test_site.py",
     "python -m fedrnn.run": "tests/e2e/test_training.py, whose default run it is",
@@ -50,6 +52,9 @@ ELSEWHERE = {
     "ansible-playbook -i inventory/home playbooks/upgrade.yml": BACK,
     "ansible-playbook -i inventory/home playbooks/reset.yml --check": "tests/e2e/test_site.py",
     "ansible-playbook -i inventory/home playbooks/reset.yml": BACK,
+    "ansible-playbook -i inventory/home playbooks/flower.yml": "tests/e2e/test_flower.py",
+    "python -m fedrnn.run --inventory inventory/home --engine superlink --without-governance "
+    "--strategy fedavg": "tests/e2e/test_flower.py",
     "fedrnn-owner list": OWNER,
     "fedrnn-owner show JOB": OWNER,
     "fedrnn-owner approve JOB": OWNER,
@@ -104,7 +109,7 @@ def test_every_other_line_works_as_it_is_written(checkout: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         said[line] = done.stdout
-    assert len(typed) == 14
+    assert len(typed) == 15
     assert json.loads(said["tail -n 1 rounds.jsonl"])["event"] == "message"
     for line in (line for line in typed if "fedrnn.predict" in line):
         assert re.search("Kowalski|Virtanen", said[line]) and (
