@@ -32,10 +32,10 @@ import psutil
 from matplotlib import pyplot
 
 from bench.figures import Row, explained, publish, row
-from fedrnn.inventory import CHECKOUT
+from fedrnn.checkout import ROOT
 
 RESULTS = Path(__file__).parent / "results" / "engines.json"
-PICTURE = CHECKOUT / "docs" / "scaling.svg"
+PICTURE = ROOT / "docs" / "scaling.svg"
 FEW = ("--strategy", "fedavg", "--rounds", "4")
 ENGINES = {
     "lab": (),
@@ -62,7 +62,7 @@ class Run:
 def run(*words: str) -> Run:
     """Train and look at the memory of what is started here; what fails ends the bench."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", "--quiet", *words], cwd=CHECKOUT,
+        [sys.executable, "-m", "fedrnn.run", "--quiet", *words], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     most, done = [0.0], threading.Event()
@@ -78,7 +78,7 @@ def run(*words: str) -> Run:
     looking.join()
     if process.returncode:
         sys.exit(f"fedrnn.run {' '.join(words)} failed:\n{out[-2000:]}{errors[-2000:]}")
-    summary = json.loads((CHECKOUT / out.split()[-1] / "summary.json").read_text())
+    summary = json.loads((ROOT / out.split()[-1] / "summary.json").read_text())
     return Run(
         summary["seconds_total"],
         summary["round_seconds"]["median"],

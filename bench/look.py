@@ -25,7 +25,7 @@ from rich.live import Live
 
 from bench.figures import Row, publish, row
 from fedrnn import run
-from fedrnn.inventory import CHECKOUT
+from fedrnn.checkout import ROOT
 from fedrnn.learning.embedded import names
 from tests.made_runs import make_run
 
@@ -40,7 +40,7 @@ def seconds(*words: str) -> float:
     for _ in range(TURNS):
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=CHECKOUT, capture_output=True, text=True
+            [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True
         )
         if done.returncode:
             sys.exit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")

@@ -18,8 +18,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from fedrnn.checkout import ROOT
 from fedrnn.flower_programs import BIN, free_ports, running, settings, wait_for
-from fedrnn.inventory import CHECKOUT
 
 NODES, ROUNDS = 3, 5
 RUN_SECONDS = 600
@@ -75,7 +75,7 @@ def round_seconds() -> float:
         environment = {
             **os.environ,
             **settings(home / "flwr"),
-            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONPATH": str(ROOT),
             "BENCH_ROUNDS": str(rounds),
         }
         link, *ports = free_ports(1 + NODES)

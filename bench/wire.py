@@ -29,8 +29,9 @@ from bench.crowd import Crowd
 from bench.echo import Bare, Ours, large, timed
 from bench.figures import Row, publish, row
 from bench.stock_flower import round_seconds
+from fedrnn.checkout import LATEST, ROOT
 from fedrnn.config import RunConfig
-from fedrnn.inventory import CHECKOUT, DEFAULT, Inventory, Node, read_inventory
+from fedrnn.inventory import DEFAULT, Inventory, Node, read_inventory
 from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
 from fedrnn.learning.model import parameters_of
@@ -114,13 +115,13 @@ def crowds(loop: Loop) -> list[Row]:
 async def training() -> dict[str, Any]:
     """Run the default training over the lab and return its summary."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "fedrnn.run", cwd=CHECKOUT,
+        sys.executable, "-m", "fedrnn.run", cwd=ROOT,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     _, errors = await process.communicate()
     if process.returncode:
         sys.exit(errors.decode())
-    latest = CHECKOUT / "runs" / "latest"
+    latest = LATEST
     events = [json.loads(line) for line in (latest / "metrics.jsonl").read_text().splitlines()]
     rounds = [event for event in events if event["event"] == "round"]
     summary: dict[str, Any] = json.loads((latest / "summary.json").read_text())

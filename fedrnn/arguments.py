@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fedrnn.checkout import LATEST
 from fedrnn.config import CELLS, DEFAULT_ROUNDS, STRATEGIES, RunConfig
-from fedrnn.inventory import CHECKOUT
 
 DESCRIPTION = "Train across the nodes, each node's data staying on that node"
 EXAMPLE = "example: python -m fedrnn.run --local 3 --rounds 60; more: docs/learning.md"
-LATEST = CHECKOUT / "runs" / "latest"
 ENGINES = ("ssh", "simulation", "superlink")
 BESIDE_RESUME = ("resume", "inventory", "min_nodes", "quiet", "json")
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from fedrnn.inventory import CHECKOUT
+from fedrnn.checkout import ROOT
 
-HOME = CHECKOUT / ".cache" / "flower"
+HOME = ROOT / ".cache" / "flower"
 BIN = Path(sys.executable).parent
 START_SECONDS, END_SECONDS = 60.0, 20.0
 

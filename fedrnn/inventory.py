@@ -15,8 +15,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
-CHECKOUT = Path(__file__).parents[1]
-DEFAULT = CHECKOUT / "inventory" / "lab"
+from fedrnn.checkout import ROOT
+
+DEFAULT = ROOT / "inventory" / "lab"
 RESEARCHER = "controller@lab.local"
 NEEDED = (
     "ansible_host", "ansible_port", "pysyft_owner", "pysyft_researchers",

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedrnn.checkout import LATEST
 from fedrnn.datasite.layout import printable
-from fedrnn.inventory import CHECKOUT
 from fedrnn.learning.checkpoint import load
 
 SHOWN = 3
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--run",
         type=Path,
         metavar="FOLDER",
-        default=CHECKOUT / "runs" / "latest",
+        default=LATEST,
         help="the folder of the run whose model answers (default: runs/latest)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from fedrnn.checkout import LATEST
 from fedrnn.reporting import compare, report
 
-LATEST = Path(__file__).parents[1] / "runs" / "latest"
 EXAMPLE = """\
 example: python -m fedrnn.report                    the last run
          python -m fedrnn.report runs/2026-*        several runs, side by side

@@ -13,20 +13,18 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from fedrnn.checkout import ROOT, RUNS
 from fedrnn.config import RunConfig
 from fedrnn.datasite.datasite import software
 from fedrnn.datasite.layout import FINAL
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.state import RunState
-from fedrnn.inventory import CHECKOUT
 from fedrnn.learning.checkpoint import put, save
 from fedrnn.learning.evaluation import Score
 from fedrnn.reporting import checkpoint
 from fedrnn.reporting.heatmap import heatmap
 from fedrnn.reporting.split import save_split
 from fedrnn.reporting.tables import FIGURES
-
-RUNS = CHECKOUT / "runs"
 
 
 class RunFolder:
@@ -226,7 +224,7 @@ def controller_software() -> dict[str, Any]:
 
 def _git(*words: str) -> str:
     try:
-        asked = subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True)
+        asked = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
     except OSError:
         return "git is not installed"
     return asked.stdout.strip() if asked.returncode == 0 else "no git checkout"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from fedrnn.inventory import CHECKOUT
+from fedrnn.checkout import ROOT
 
 # The tutorial leaves the model that the other pages ask.
-PAGES = [CHECKOUT / "docs" / "tutorial.md", CHECKOUT / "README.md",
-         *sorted((CHECKOUT / "docs").glob("*.md"))]  # fmt: skip
+PAGES = [ROOT / "docs" / "tutorial.md", ROOT / "README.md",
+         *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
 SETTING = re.compile(r"[a-z_]+: ")  # a line of an inventory
 PIS, OWNER = "needs Pis at those addresses", "tests/e2e/test_governance.py, as a node's owner"
 BACK = "tests/e2e/test_back_again.py"
@@ -80,10 +80,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, so that its runs/ and inventory/ can be written to; the lab is this checkout's."""
     copy = tmp_path_factory.mktemp("typed") / "fedrnn"
     copy.mkdir()
-    shutil.copytree(CHECKOUT / "fedrnn", copy / "fedrnn")
-    shutil.copytree(CHECKOUT / "inventory" / "example", copy / "inventory" / "example")
-    (copy / "inventory" / "lab").symlink_to(CHECKOUT / "inventory" / "lab")
-    (copy / "roles").symlink_to(CHECKOUT / "roles")
+    shutil.copytree(ROOT / "fedrnn", copy / "fedrnn")
+    shutil.copytree(ROOT / "inventory" / "example", copy / "inventory" / "example")
+    (copy / "inventory" / "lab").symlink_to(ROOT / "inventory" / "lab")
+    (copy / "roles").symlink_to(ROOT / "roles")
     (copy / "names.txt").write_text("Kowalski\nVirtanen\n")
     return copy
 
@@ -92,7 +92,7 @@ def test_what_is_said_to_be_elsewhere_is_there_and_still_written() -> None:
     assert set(ELSEWHERE) <= set(lines())
     for why in ELSEWHERE.values():
         for name in re.findall(r"\b(?:tests|lab)/[\w/.]+", why):
-            assert (CHECKOUT / name).exists(), name
+            assert (ROOT / name).exists(), name
 
 
 @pytest.mark.usefixtures("lab")

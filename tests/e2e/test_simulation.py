@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fedrnn.checkout import ROOT
 from fedrnn.flower_programs import free_ports, running, settings, wait_for
-from fedrnn.inventory import CHECKOUT
 from fedrnn.learning import checkpoint
 
 FEW = ("--rounds", "6", "--seed", "1", "--hidden", "16", "--set", "batch=192")
@@ -41,7 +41,7 @@ def rays() -> dict[int, str]:
 def start(*words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fedrnn.run", "--engine", "simulation", *words]
     return subprocess.Popen(
-        command, cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -49,9 +49,7 @@ def finish(run: subprocess.Popen[str]) -> tuple[dict, Path]:
     """The summary and the folder of a run that has ended well."""
     said, _ = run.communicate(timeout=400)
     assert run.returncode == 0, said
-    folder = CHECKOUT / next(
-        w for w in said.split() if w.startswith("runs/") and "/report" not in w
-    )
+    folder = ROOT / next(w for w in said.split() if w.startswith("runs/") and "/report" not in w)
     return json.loads((folder / "summary.json").read_text()), folder
 
 
@@ -82,9 +80,9 @@ def test_it_comes_to_the_very_model_of_local(simulated):
     summary, folder, _ = simulated
     local = subprocess.run(
         [sys.executable, "-m", "fedrnn.run", "--local", "3", "--quiet", *FEW],
-        cwd=CHECKOUT, capture_output=True, text=True, check=True,
+        cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    theirs = json.loads((CHECKOUT / local.stdout.split()[-1] / "summary.json").read_text())
+    theirs = json.loads((ROOT / local.stdout.split()[-1] / "summary.json").read_text())
     assert summary["model_sha256"] == theirs["model_sha256"]
     assert summary["accuracy"] == theirs["accuracy"] > 0.1
     assert summary["nodes"]["node1"]["rows"] == theirs["nodes"]["node1"]["rows"]
@@ -94,7 +92,7 @@ def test_it_comes_to_the_very_model_of_local(simulated):
 
 def test_nothing_of_it_is_left(simulated, before):
     assert rays().keys() <= before.keys()
-    assert not list((CHECKOUT / ".cache" / "flower" / "fedrnn").iterdir())
+    assert not list((ROOT / ".cache" / "flower" / "fedrnn").iterdir())
 
 
 def test_a_stranger_cannot_use_its_ray(simulated):
@@ -129,7 +127,7 @@ def test_flower_runs_the_app_as_pyproject_declares_it(tmp_path, before):
     with running(superlink, environment, log):
         wait_for(port, log)
         asked = subprocess.run(
-            [Path(sys.executable).parent / "flwr", "run", CHECKOUT, "here", "--stream",
+            [Path(sys.executable).parent / "flwr", "run", ROOT, "here", "--stream",
              "--federation-config", "num-supernodes=3 init-args-num-cpus=2",
              "-c", f"rounds=3 hidden=16 out='{model}'"],
             env=environment, capture_output=True, text=True, timeout=400,

@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from fedrnn import nodes
-from fedrnn.inventory import CHECKOUT, Inventory, Node
+from fedrnn.checkout import ROOT
+from fedrnn.inventory import Inventory, Node
 from fedrnn.reporting.glance import PROBE, glance
 
 PI3 = """
@@ -209,7 +210,7 @@ def test_ctrl_c_before_the_first_answer_ends_it_without_a_traceback(tmp_path: Pa
         where = f"{{ansible_host: 127.0.0.1, ansible_port: {silent.getsockname()[1]}}}"
         (tmp_path / "hosts.yml").write_text(f"nodes:\n  hosts: {{pi1: {where}}}\n")
         command = [sys.executable, "-m", "fedrnn.nodes", "--inventory", str(tmp_path)]
-        process = subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         connection, _ = silent.accept()
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)[1]
