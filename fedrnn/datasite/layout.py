@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 DATASET = "names"  # the one data set that a node offers
 DESCRIPTION = f".{DATASET}.json"  # in the SyftBox: what may be said of it, and what it came from
-SENDER = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}@[a-z0-9][a-z0-9.-]{0,31}\Z")
+# Longer, and the job of a run, with its name, would be longer than MAX_KEY.
+SENDER = re.compile(r"(?=.{1,40}\Z)[a-z0-9][a-z0-9.-]{0,31}@[a-z0-9][a-z0-9.-]{0,31}\Z")
 JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 MAX_KEY = 76  # /run/fedrnn/KEY/worker.sock is at most 100 bytes: a Unix socket's path ends at 107
 MAX_BYTES = 8 << 20  # of a job, which is source code

@@ -25,7 +25,7 @@ QUOTED = [
     (WIRE, "where torch alone takes # MB", "wire", "resident", "rival"),
     (WIRE, "It spends # ms of CPU", "wire", "controller CPU a node and round", "ours"),
     (WIRE, "the round takes # ms, as long", "wire", "100 echo workers", "ours"),
-    (DESIGN, "its deployment engine is not used | # s", "wire", "flower round", "rival"),
+    (DESIGN, "whoever asks (`--engine`) | # s", "wire", "flower round", "rival"),
 ]
 # README's table of accuracy and macro-recall: how a row begins, and whose figures it has.
 LEARNT = [

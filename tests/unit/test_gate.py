@@ -148,12 +148,13 @@ def test_sessions_at_once_do_not_pass_the_quota_together(site):
 
 
 def test_a_name_that_no_socket_can_have_is_refused(site):
-    sender = "a" * 30 + "@" + "b" * 30
-    assert gate(site, f"submit {'j' * 14}", job(), sender=sender).returncode == 0
-    refused = gate(site, f"submit {'j' * 15}", job(), sender=sender)
+    sender = "a" * 20 + "@" + "b" * 19
+    assert gate(site, f"submit {'j' * 35}", job(), sender=sender).returncode == 0
+    refused = gate(site, f"submit {'j' * 36}", job(), sender=sender)
     assert refused.returncode == 2 and b"choose a shorter job name" in refused.stderr
-    path = Site().socket(f"{sender}:{'j' * 14}")
+    path = Site().socket(f"{sender}:{'j' * 35}")
     assert len(str(path)) <= 100
+    assert gate(site, "submit j", job(), sender=f"a{sender}").returncode != 0
 
 
 def test_cancel_leaves_a_note_for_a_job_of_the_sender_alone(site):
