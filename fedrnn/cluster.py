@@ -255,6 +255,8 @@ class Cluster:
             states = self._states()
             busy = [m for m in self.members if _is_busy(states.get(m.name))]
             waited = time.monotonic() - since
+            if waited > TELL_SECONDS:  # who has not taken the job up by then finds it cancelled
+                busy = [m for m in busy if states[m.name]["status"] != "sent"]
             if not busy or waited > END_SECONDS:
                 return {m.name: _word(states.get(m.name)) for m in self.members}
             if waited > TELL_SECONDS and not told:
