@@ -88,14 +88,21 @@ def test_reboot_brings_no_way_out(nodes: Lab) -> None:
     assert nodes.ssh("pi3", "ip route show default").stdout == ""
 
 
-def test_stopped_node_is_started_and_foreign_restart_is_mended(nodes: Lab) -> None:
+def test_stopped_node_is_started_and_foreign_restart_is_mended(nodes: Lab, tmp_path: Path) -> None:
     port = nodes.port("pi3")
     nodes.podman("stop", "--time", "5", nodes.container("pi3"))
-    # podman without the lab's containers.conf knows no hook: the default route is back.
-    plain = [word for word in nodes.engine["podman"] if not word.startswith("CONTAINERS_CONF=")]
+    # Whose containers.conf is not the lab's knows no hook: the default route is back.
+    podman = nodes.engine["podman"]
+    (setting,) = (word for word in podman if word.startswith("CONTAINERS_CONF="))
+    lines = Path(setting.partition("=")[2]).read_text().splitlines(keepends=True)
+    plain = tmp_path / "containers.conf"
+    plain.write_text("".join(line for line in lines if not line.startswith("hooks_dir")))
+    assert len(plain.read_text()) < sum(map(len, lines))
     subprocess.run(
-        [*plain, "restart", "--time", "5", nodes.container("pi2")], check=True, capture_output=True
-    )
+        [f"CONTAINERS_CONF={plain}" if word == setting else word for word in podman]
+        + ["restart", "--time", "5", nodes.container("pi2")],
+        check=True, capture_output=True,
+    )  # fmt: skip
     run = must(ansible_playbook(UP))
     assert run.changed["pi3"] == 1 and run.changed["pi2"] == 1 and run.changed["pi1"] == 0
     assert nodes.port("pi3") == port
