@@ -17,6 +17,7 @@ from fedrnn.flower_programs import free_ports, running, settings, wait_for
 from fedrnn.learning import checkpoint
 
 FEW = ("--rounds", "6", "--seed", "1", "--hidden", "16", "--set", "batch=192")
+LONG = ("--rounds", "80", *FEW[2:])  # half a minute: a stranger needs some seconds to knock
 RAYS = ("raylet", "gcs_server", "ray::", "ray/_private")
 INTRUDE = """
 import sys, ray
@@ -61,7 +62,7 @@ def before() -> dict[int, str]:
 @pytest.fixture(scope="module")
 def simulated(before) -> Iterator[tuple[dict, Path, str]]:
     """A run of three simulated nodes, and what a stranger was told by its Ray."""
-    run = start("--local", "3", *FEW)
+    run = start("--local", "3", *LONG)
     until = time.monotonic() + 300
     while not (found := [c for c in rays().values() if "ray::ClientAppActor" in c]):
         assert run.poll() is None and time.monotonic() < until, run.communicate()[0]
@@ -79,7 +80,7 @@ def simulated(before) -> Iterator[tuple[dict, Path, str]]:
 def test_it_comes_to_the_very_model_of_local(simulated):
     summary, folder, _ = simulated
     local = subprocess.run(
-        [sys.executable, "-m", "fedrnn.run", "--local", "3", "--quiet", *FEW],
+        [sys.executable, "-m", "fedrnn.run", "--local", "3", "--quiet", *LONG],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     theirs = json.loads((ROOT / local.stdout.split()[-1] / "summary.json").read_text())
