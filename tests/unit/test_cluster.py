@@ -46,6 +46,11 @@ def cluster(tmp_path, names) -> Iterator:
         yield make
 
 
+def same(member) -> dict:
+    """The links of a second run to the node of a first one."""
+    return {member.name: (LocalLink(member.name, member.link.root, SENDER), member.owner)}
+
+
 def begin(made: Cluster) -> None:
     made.describe()
     made.submit()
@@ -153,8 +158,7 @@ def test_a_second_run_is_told_who_holds_a_node_and_the_command_shown_frees_it(cl
     with cluster(1, 0, None, said) as first:
         begin(first)
         (member,) = first.members
-        links = {"node1": (LocalLink("node1", member.link.root, SENDER), member.owner)}
-        with Cluster(links, SENDER, tmp_path / "second", said.append) as second:
+        with Cluster(same(member), SENDER, tmp_path / "second", said.append) as second:
             with pytest.raises(ClusterError, match=f"{SENDER} holds it since .* {first.job}") as no:
                 second.describe()
             typed(str(no.value).partition("have its owner end it: ")[2])
@@ -169,8 +173,7 @@ def test_what_a_run_has_left_on_a_node_that_was_out_of_reach_is_ended_by_the_nex
     with cluster(1, 0, None, said) as first:
         begin(first)
         (member,) = first.members
-        links = {"node1": (LocalLink("node1", member.link.root, SENDER), member.owner)}
-        with Cluster(links, SENDER, tmp_path / "second", said.append) as second:
+        with Cluster(same(member), SENDER, tmp_path / "second", said.append) as second:
             with pytest.raises(ClusterError, match="holds it since"):
                 second.describe({"train-of-another"})
             second.describe({first.job})
@@ -222,8 +225,7 @@ def test_what_a_power_cut_has_left_of_a_resumed_run_is_ended_too(cluster, tmp_pa
         (member,) = first.members
         kill(member, alone=False)
         within(30, lambda: any("the job runs" in line for line in said[2:]))
-        links = {"node1": (LocalLink("node1", member.link.root, SENDER), member.owner)}
-        with Cluster(links, SENDER, tmp_path / "second", said.append) as second:
+        with Cluster(same(member), SENDER, tmp_path / "second", said.append) as second:
             second.end_former(first.job)
             second.describe()
 
