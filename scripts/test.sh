@@ -16,7 +16,7 @@ run pytest -q tests/unit tests/contract tests/browser tests/board
 title "The cluster: site.yml, its second run, training, and what goes wrong"
 run pytest --verbose --durations=8 tests/e2e
 
-title "Jobs, sessions and controllers that die in a round (all faults: make faults)"
+title "Jobs and controllers that die in a round (all faults: make faults)"
 run pytest --verbose --durations=4 -m quick tests/faults
 
 title "What the nodes are, looked at over SSH"
