@@ -20,7 +20,7 @@ Find = Callable[[], Awaitable[str]]
 Say = Callable[[str], None]
 
 RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 2.0
-AWAY_SECONDS = 20.0  # a node that is away longer misses the round
+AWAY_SECONDS = 20.0  # how long a node is waited for: one that is away longer misses the round
 HELLO_SECONDS = 60.0
 BUSY_SECONDS = 60.0  # a worker that is silent longer is asked again, over a new stream
 
@@ -53,6 +53,7 @@ class Attachment:
         self.traffic = Traffic()
         self.error = self.owes = self.remark = ""
         self._gave_up = self._lost = 0.0
+        self._missed = False
         self._up = asyncio.Event()
         self._writer: wire.Writer | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -63,6 +64,16 @@ class Attachment:
     def is_up(self) -> bool:
         """Tell whether a worker has greeted and is still there."""
         return self._up.is_set()
+
+    @property
+    def is_expected(self) -> bool:
+        """Tell whether it is worth asking: a worker is there, or was lost a moment ago.
+
+        A stream that breaks between two rounds is waited for as one that breaks within a round is.
+        """
+        if self.is_up or self._missed or self._task.done():
+            return self.is_up
+        return bool(self._lost) and time.monotonic() - self._lost < AWAY_SECONDS
 
     @property
     def is_busy(self) -> bool:
@@ -87,6 +98,7 @@ class Attachment:
         if self.owes and not self.is_busy and self._writer is not None:
             self._writer.close()
         while True:
+            self._missed = not self.is_up
             if not (self.is_up or await self.wait_up(AWAY_SECONDS)):
                 if self._task.done():
                     raise JobEndedError(self.error)
@@ -161,7 +173,7 @@ class Attachment:
             if (kind, body) != (wire.HELLO, wire.GREETING):
                 raise ValueError(f"the worker greets with {body!r}, expected {wire.GREETING!r}")
             self._writer = stream.writer
-            self.owes = ""
+            self.owes, self._missed = "", False
             self.traffic.reconnects += 1
             self._up.set()
             if self._lost:

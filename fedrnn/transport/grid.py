@@ -116,8 +116,8 @@ class NodeGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes whose workers are there, in order."""
-        return [node for node, worker in sorted(self.workers.items()) if worker.is_up]
+        """Return the nodes whose workers are there or were a moment ago, in order."""
+        return [node for node, worker in sorted(self.workers.items()) if worker.is_expected]
 
     def busy(self) -> set[int]:
         """Return the nodes whose workers still work on a message that was given up."""

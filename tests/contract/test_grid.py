@@ -75,6 +75,25 @@ def test_a_cut_connection_costs_no_second_training(federation):
     assert one.grid.traffic()["pi1"].reconnects == 1
 
 
+def test_a_node_that_is_lost_between_two_rounds_is_waited_for_as_within_one(federation):
+    two = federation(echo_app(), echo_app())
+    two.links[2].path.rename(away := two.links[2].path.with_suffix(".away"))
+    two.links[2].cut(two.loop)
+    time.sleep(0.3)
+    assert 2 in two.grid.away() and list(two.grid.get_node_ids()) == [1, 2]
+    threading.Timer(0.5, away.rename, (two.links[2].path,)).start()
+    assert not any(reply.has_error() for reply in ask(two))
+
+
+def test_a_node_that_was_waited_for_in_vain_is_not_waited_for_again(federation):
+    two = federation(echo_app(), echo_app())
+    two.links[2].path.unlink()
+    two.links[2].cut(two.loop)
+    time.sleep(0.3)
+    assert [reply.has_error() for reply in ask(two, timeout=0.5)] == [False, True]
+    assert list(two.grid.get_node_ids()) == [1]
+
+
 def test_stop_ends_the_worker(federation):
     one = federation(echo_app())
     one.grid.close()

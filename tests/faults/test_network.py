@@ -91,6 +91,7 @@ def test_a_path_with_a_delay_of_200_ms_costs_200_ms_a_round(start, tmp_path, und
     assert run.summary()["model_sha256"] == undisturbed.summary()["model_sha256"]
 
 
+@pytest.mark.quick
 def test_an_sshd_that_is_restarted_with_its_sessions_killed_is_reached_anew(
     start, lab, undisturbed
 ):

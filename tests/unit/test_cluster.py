@@ -210,8 +210,8 @@ def test_a_job_that_a_power_cut_has_ended_is_sent_anew_and_takes_part_again(clus
         grid = made.gather()
         (member,) = made.members
         kill(member, alone=False)
-        within(5, lambda: not list(grid.get_node_ids()))
-        within(30, lambda: list(grid.get_node_ids()), lambda: (said, grid.away()))
+        within(5, grid.away)
+        within(30, lambda: not grid.away(), lambda: said)
         told = f"node1: its job is lost, and was sent anew as {made.job}-again2: it ended without"
         assert [line for line in said if line.startswith(told)], said
         assert made.end() == {"node1": "done"}
