@@ -106,13 +106,12 @@ class Site:
 
     def ssh(self, port: int, command: str, seconds: float = 300) -> str:
         """Run a shell command on the board. Raises BoardError."""
-        done = subprocess.run(
-            [*self.login(port), command],
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*self.login(port), command], capture_output=True, text=True, timeout=seconds
+            )
+        except subprocess.TimeoutExpired:
+            raise BoardError(f"`{command}` on the board took over {seconds:.0f} s") from None
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip())[-2000:]
             raise BoardError(f"`{command}` on the board failed ({done.returncode}): {said}")

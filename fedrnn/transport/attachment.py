@@ -116,7 +116,7 @@ class Attachment:
             except asyncio.CancelledError:
                 self.owes, self._gave_up = identity, time.monotonic()
                 raise
-            except (ConnectionError, OSError) as error:
+            except (OSError, asyncssh.Error) as error:
                 log.info("%s: sending again: %s", self.link.name, error)
                 await asyncio.sleep(RETRY_SECONDS)
             finally:

@@ -53,7 +53,7 @@ KILL = "systemctl kill -s KILL fedrnn-datasite.service 2>/dev/null"
 
 @pytest.mark.parametrize("delay", [0.0, 0.15])
 def test_a_datasite_that_is_killed_while_it_starts_a_job_starts_it_in_the_next_pass(
-    start, lab, delay
+    start, lab, delay, undisturbed
 ):
     """Killed three times: once it has staged the job, and twice in what it does about that."""
     kills = "; ".join([f"sleep {delay}; {KILL}; sleep 0.3"] * 3)
@@ -61,9 +61,13 @@ def test_a_datasite_that_is_killed_while_it_starts_a_job_starts_it_in_the_next_p
     killer = threading.Thread(
         target=root, args=(lab, "pi2", f"timeout 60 sh -c '{until}'; {kills}; true")
     )
+    since = root(lab, "pi2", "date +@%s").strip()
     killer.start()
-    run = start("--rounds", "20")
+    run = start()
     assert run.end() == 0, run.said
     killer.join()
-    assert not run.without("pi2") and len(run.rounds()) == 20, run.said
+    log = root(lab, "pi2", f"journalctl --no-pager -u fedrnn-datasite --since {since}")
+    assert "status=9/KILL" in log, log
+    assert not run.without("pi2"), run.said
     assert set(run.summary()["jobs"].values()) == {"done"}
+    assert run.summary()["model_sha256"] == undisturbed.summary()["model_sha256"]
