@@ -129,8 +129,11 @@ def root(lab: Lab, node: str, command: str) -> str:
 
 @contextlib.contextmanager
 def slow_rounds(lab: Lab, node: str, seconds: float) -> Iterator[None]:
-    """Brake a node's worker, as boards are slower: what takes a while costs few rounds."""
-    turn = f"kill -STOP {WORKER}; sleep {seconds - 0.2:.1f}; kill -CONT {WORKER}; sleep 0.1"
+    """Brake a node's worker, as boards are slower: what takes a while costs few rounds.
+
+    It runs for so short a time between its pauses that it gets through a round, or hardly two.
+    """
+    turn = f"kill -STOP {WORKER}; sleep {seconds - 0.1:.1f}; kill -CONT {WORKER}; sleep 0.03"
     brake = f"rm -f /tmp/enough; until [ -e /tmp/enough ]; do {turn}; done"
     braked = threading.Thread(target=root, args=(lab, node, brake))
     braked.start()
