@@ -20,19 +20,24 @@ from fedrnn.learning.evaluation import accuracy, evaluate, macro_recall
 from fedrnn.learning.model import set_parameters
 from fedrnn.transport.wire import dumps, encode_all
 from tests.unit.inprocess import InProcessGrid
+from tests.unit.negated import negate
 
 _HEAD = 9  # bytes of a frame before its body
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to run: a way to share the names out, a strategy, and what it is given."""
+    """What to run: a way to share the names out, a strategy, and what it is given.
+
+    With ``negated`` the last node sends the negative of what it has learnt, times this.
+    """
 
     split: str
     nodes: int
     strategy: str = "gradient"
     seed: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
+    negated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ def run(task: Task) -> Result:
     )
     with TemporaryDirectory() as folder:
         grid = MeteredGrid(_share(folder, task))
+        if task.negated:
+            grid.tamper = negate(task.nodes, task.negated)
         observe = Observer(grid)
         outcome = federate(grid, config, observe)
     model = outcome.model.build()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import zlib
 
 import numpy as np
 from flwr.app import Array, Message
 
-from fedrnn.federation.codec import pack, unpack
+from fedrnn.federation.codec import pack
 
 
 def negate(node: int, factor: float = 1.0):
@@ -22,11 +22,12 @@ def negate(node: int, factor: float = 1.0):
             for name in sent:
                 old, new = sent[name].numpy(), answer[name].numpy()
                 answer[name] = Array((old - factor * (new - old)).astype(np.float32))
-        else:
-            size = sum(math.prod(shape) for shape in tamper.shapes)
-            answer["values"] = Array(pack(-unpack(answer["values"].numpy(), size)))
-            answer["scales"] = Array(answer["scales"].numpy() * np.float32(factor))
+            return reply
+        for values in {"values", "rest"} & set(answer):
+            scales = "scales" if values == "values" else "rest-scales"
+            steps = np.frombuffer(zlib.decompress(answer[values].numpy().tobytes()), np.int8)
+            answer[values] = Array(pack(-steps))
+            answer[scales] = Array(answer[scales].numpy() * np.float32(factor))
         return reply
 
-    tamper.shapes = ()
     return tamper
