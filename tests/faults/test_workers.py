@@ -20,6 +20,7 @@ while os.path.isdir(f"/proc/{{sys.argv[1]}}") and len(taken) < 100:
     taken.append(b"x" * (20 << 20))
     time.sleep(0.02)
 END
+true  # who takes it may be ended as well, before what the other had is free
 """
 ENDINGS = {
     "killed": (f"kill -9 {WORKER}", ("it was ended by the signal KILL",)),
