@@ -19,7 +19,7 @@ log = logging.getLogger("fedrnn.attachment")
 Find = Callable[[], Awaitable[str]]
 Say = Callable[[str], None]
 
-RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 2.0
+RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 1.0
 AWAY_SECONDS = 20.0  # how long a node is waited for: one that is away longer misses the round
 HELLO_SECONDS = 60.0
 BUSY_SECONDS = 60.0  # a worker that is silent longer is asked again, over a new stream
