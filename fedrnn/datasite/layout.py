@@ -95,6 +95,11 @@ class Site(NamedTuple):
         """Approved code, as the job's account sees it."""
         return self.var / "jobs"
 
+    @property
+    def drained(self) -> Path:
+        """As long as it is there, no job is started: it is `playbooks/upgrade.yml`'s."""
+        return self.etc / "drained"
+
     def published(self, sender: str) -> Path:
         """Return the folder with what this sender may read."""
         return self.var / "published" / sender

@@ -138,10 +138,11 @@ class Runner(SyftJobRunner):  # type: ignore[misc]  # syft_job ships no types
     def _get_jobs_in_approved(self) -> list[JobRef]:
         """Return the job that is to start now: the first approved one, when no other runs.
 
-        One at a time: a Pi has memory for one, and two runs never take each other's nodes.
+        One at a time: a Pi has memory for one, and two runs never take each other's nodes. None
+        while the node is drained, be it a pass or the owner's own word that would start it.
         """
         approved: list[JobRef] = super()._get_jobs_in_approved()
-        if self.running():
+        if self.running() or self.site.drained.exists():
             return []
         return sorted(approved, key=lambda ref: self.manager.read_state(ref).approved_at)[:1]
 

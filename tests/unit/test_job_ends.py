@@ -85,6 +85,17 @@ def test_an_approved_job_runs_and_its_outputs_are_published_and_not_what_it_prin
     assert events == ["receive", "approve", "start", "end"]
 
 
+def test_while_the_node_is_drained_no_job_starts_and_afterwards_it_does(site):
+    site.drained.touch()
+    start(site, "print(1)\n")
+    Datasite(site).step()
+    assert status(site, "job-1") == "approved" and list(site.jobs.iterdir()) == []
+    site.drained.unlink()
+    Datasite(site).step()
+    wait_for_end(site, "job-1")
+    assert status(site, "job-1") == "done"
+
+
 def test_a_failing_job_says_so(site):
     start(site, "raise SystemExit('no such thing')\n")
     wait_for_end(site, "job-1")
