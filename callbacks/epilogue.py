@@ -136,6 +136,9 @@ class CallbackModule(CallbackBase):
         for name, said in failed.items():
             what = "cannot be reached" if stats.dark.get(name) else "failed"
             self._display.display(f"\n{name} {what}: {said}", color="red")
+        # A playbook's own, by ansible.builtin.set_stats: what a node that is gone cannot tell.
+        if words := stats.custom.get("_run", {}).get("last_words"):
+            self._display.display(f"\n{words}")
         self._display.display(f"\nOnce that is mended, go on with: {command(sys.argv)}")
 
 

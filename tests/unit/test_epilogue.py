@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "callbacks"))
@@ -19,11 +20,15 @@ def play(folder: Path, tasks: str, *words: str) -> subprocess.CompletedProcess[s
     (folder / "play.yml").write_text(
         "- hosts: all\n  gather_facts: false\n  connection: local\n  roles: [slow]\n"
     )
+    return run(folder, "-i", "pi1,pi2,", "play.yml", *words)
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    command = ["ansible-playbook", "-i", "pi1,pi2,", "play.yml", *words]
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
+        ["ansible-playbook", *words],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
 
 
 def test_what_failed_is_the_last_thing_one_reads_with_the_command_to_go_on(tmp_path):
@@ -73,6 +78,49 @@ def test_a_node_that_cannot_be_reached_is_told_of_likewise(tmp_path):
         "",
         "Once that is mended, go on with: ansible-playbook -i pi1,pi2, play.yml",
     ]
+
+
+def upgrade(folder: Path, tasks: str) -> subprocess.CompletedProcess[str]:
+    """The upgrade of three nodes, with these tasks in the place of what is done to each."""
+    *_, play = yaml.safe_load((ROOT / "playbooks/upgrade.yml").read_text())
+    place, whole = play["tasks"]
+    whole["block"] = yaml.safe_load(tasks)
+    play |= {"hosts": "all", "connection": "local", "tasks": [place, whole]}
+    (folder / "play.yml").write_text(yaml.safe_dump([play]))
+    return run(folder, "-i", "pi1,pi2,pi3,", "play.yml")
+
+
+LAST = [
+    "",
+    "Done before pi2: pi1. Not touched: pi3. The same command begins anew with the first node;"
+    " what is done takes seconds.",
+    "",
+    "Once that is mended, go on with: ansible-playbook -i pi1,pi2,pi3, play.yml",
+]
+
+
+def test_an_upgrade_whose_node_is_gone_ends_there_and_tells_what_is_done_and_what_is_not(tmp_path):
+    done = upgrade(
+        tmp_path,
+        "- ansible.builtin.command: id\n  when: inventory_hostname == 'pi2'\n"
+        "  vars: {ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}\n",
+    )
+    assert done.returncode == 4, done.stdout
+    assert done.stdout.splitlines()[-4:] == LAST
+
+
+def test_an_upgrade_whose_node_fails_at_once_ends_there_likewise(tmp_path):
+    done = upgrade(
+        tmp_path,
+        "- name: Its note is written\n  ansible.builtin.fail: {msg: the disk is full}\n"
+        "  when: inventory_hostname == 'pi2'\n",
+    )
+    assert done.returncode == 2, done.stdout
+    assert [line.strip() for line in done.stdout.splitlines()[-6:-4]] == [
+        "pi2 is not upgraded: Its note is written: the disk is full",
+        "pi2 goes on as before.",
+    ]
+    assert done.stdout.splitlines()[-4:] == LAST
 
 
 def test_a_long_task_is_told_of_with_how_far_it_is_and_every_roles_time(tmp_path):
