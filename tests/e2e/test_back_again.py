@@ -9,15 +9,22 @@ import hashlib
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clone import clone
-from cluster import Lab, Run, ansible_playbook, flat, must
+from cluster import RESEARCHER, Lab, Run, ansible_playbook, flat, must
 
 pytestmark = pytest.mark.apart
 NODES = ("pi1", "pi2")
+JOB = f"{RESEARCHER}:waiting"
+CONFIG = (
+    'canonical_name: JobSubmissionMetadata\\nversion: "1"\\nname: waiting\\ntype: python\\n'
+    f"submitted_by: {RESEARCHER}\\ndatasite_email: pi2@lab.local\\nentrypoint: main.py\\n"
+    'submitted_at: "2026-11-24T00:00:00+00:00"\\nfiles: [main.py]\\n'
+)
 LOOK = (Path(__file__).parents[1] / "look.sh").read_text()
 
 
@@ -108,17 +115,36 @@ def test_an_upgrade_that_fails_in_the_middle_leaves_the_rest_alone(site: Lab, ol
     must(play(site, "site.yml"))
     assert [idna(site, node) for node in NODES] == ["3.10", "3.10"]
     older.write_text(older.with_suffix(".current").read_text())
-    # pi1 cannot write where the wheels go.
-    root(site, "pi1", "mount -t tmpfs -o ro tmpfs /var/lib/fedrnn/share")
+    # The data set of pi2 cannot be written: it fails after its datasite was started anew.
+    root(site, "pi2", "rm /var/lib/fedrnn/share/.sha256")
+    root(site, "pi2", "mount -t tmpfs -o ro tmpfs /var/lib/fedrnn/share")
     try:
         run = play(site, "playbooks/upgrade.yml")
     finally:
-        root(site, "pi1", "umount /var/lib/fedrnn/share")
+        root(site, "pi2", "umount /var/lib/fedrnn/share")
     said = flat(run.text)
-    assert run.rc != 0 and "pi1 is not upgraded" in said and "Not touched: pi2" in said
-    assert "run the same command again" in said
-    assert idna(site, "pi2") == "3.10"
-    assert root(site, "pi1", "systemctl is-active fedrnn-datasite.path || true") == "inactive\n"
+    assert run.rc != 0 and "pi2 is not upgraded" in said and "pi2 starts no job until it is" in said
+    assert "Done before pi2: pi1. Not touched: none." in said
+    assert "go on with: ansible-playbook playbooks/upgrade.yml" in said
+    assert idna(site, "pi1") != "3.10"
+    assert root(site, "pi2", "systemctl is-active fedrnn-datasite.path || true") == "inactive\n"
+
+
+def test_a_node_that_failed_starts_no_job_even_after_a_restart(site: Lab, older: Path) -> None:
+    lay = (
+        f"cd /var/lib/fedrnn/mailbox; mkdir -p {JOB}/code; cd {JOB}; echo 'sleep 1' > run.sh;"
+        f"echo 'pass' > code/main.py; printf '{CONFIG}' > config.yaml;"
+        f"cd ..; chown -R fedrnn:fedrnn-owner {JOB}; chmod -R g+rwX {JOB}; mv {JOB} new/"
+    )
+    root(site, "pi2", lay)
+    site.podman("restart", site.container("pi2"))
+    until = time.monotonic() + 60
+    while JOB in root(site, "pi2", "ls /var/lib/fedrnn/mailbox/new"):
+        assert time.monotonic() < until, "no pass has taken the job in"
+        time.sleep(1)
+    # Its owner's word does not start it either.
+    assert root(site, "pi2", "fedrnn-owner approve waiting") == "waiting: approved\n"
+    assert root(site, "pi2", "systemctl list-units --plain --no-legend 'fedrnn-job@*'") == ""
 
 
 def test_a_node_with_a_job_goes_on_and_is_not_upgraded(site: Lab, older: Path) -> None:
@@ -140,6 +166,11 @@ def test_the_same_command_again_upgrades_every_node(site: Lab, older: Path) -> N
     for node in NODES:
         assert idna(site, node) != "3.10"
         assert root(site, node, "systemctl is-active fedrnn-datasite.path") == "active\n"
+    # What has waited is begun.
+    until = time.monotonic() + 60
+    while (found := root(site, "pi2", "fedrnn-owner list").split())[0] != "done":
+        assert time.monotonic() < until, found
+        time.sleep(1)
 
 
 def test_reset_keeps_results_and_decisions_and_nothing_else(
