@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "reset" / "files"))
-from undo import FILES, has_files, restored  # noqa: E402
+from undo import FILES, Package, brought, has_files, restored  # noqa: E402
 
 HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
 MARK = "nodes of the cluster, by Ansible\n"
@@ -71,3 +71,24 @@ def test_a_folder_of_folders_has_no_files(tmp_path: Path) -> None:
     assert not has_files(tmp_path)
     (tmp_path / "a" / "b" / "c").touch()
     assert has_files(tmp_path)
+
+
+def test_what_the_owner_has_installed_since_stays_and_what_roles_brought_goes() -> None:
+    def package(auto: bool, *needs: str) -> Package:
+        return Package(auto, [{name} for name in needs], [])
+
+    here = {
+        "libc6": package(True),
+        "python3": package(False, "libc6"),
+        # By role os.
+        "acl": package(False, "libacl1"),
+        "libacl1": package(True, "libc6"),
+        # By their owner, where no Python was built; another package of theirs needs one of ours.
+        "gcc": package(False, "cpp"),
+        "cpp": package(True, "libc6"),
+        "backup": package(False, "tzdata"),
+        "tzdata": package(False),
+    }
+    assert brought({"libc6", "python3"}, {"acl", "tzdata"}, here) == ["acl", "libacl1"]
+    built = {"acl", "tzdata", "gcc"}
+    assert brought({"libc6", "python3"}, built, here) == ["acl", "cpp", "gcc", "libacl1"]

@@ -1,8 +1,8 @@
 """Take from a node what the roles brought, and nothing else; see roles/reset/README.md.
 
-Reads JSON: ``act``, false to tell only; ``purge``; ``swap_file``; ``packages``, those that roles
-ask apt for. Prints one line for each thing that is, or would be, taken away. What was interrupted
-is finished by the next run: the note of what was before goes last.
+Reads JSON: ``act``, false to tell only; ``purge``; ``swap_file``. Prints one line for each thing
+that is, or would be, taken away. What was interrupted is finished by the next run: the note of what
+was before goes last.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 NOTE = Path("/opt/fedrnn/.before.json")
+INSTALLED = Path("/opt/fedrnn/.installed")  # what roles have asked apt for, a name a line
 SYSTEM = "/etc/systemd/system"
 FILES = [
     "/etc/ssh/sshd_config.d/05-fedrnn-hardening.conf", "/etc/ssh/sshd_config.d/50-fedrnn.conf",
@@ -176,9 +178,10 @@ class Undo:
             self.do(f"its time zone is {zone or 'the default'} again", lambda: relink(link, zone))
 
     def packages(self) -> None:
-        """What the roles asked apt for and what came with it, unless something else needs it."""
+        """What the roles installed and what came with it, unless something else needs it."""
+        asked = set(INSTALLED.read_text().split()) if INSTALLED.exists() else set()
         try:
-            extra = brought(set(self.before["packages"]), set(self.asked["packages"]))
+            extra = brought(set(self.before["packages"]), asked, packages_here())
         except ImportError:
             print("python3-apt is not installed: packages stay")
             return
@@ -277,23 +280,46 @@ def swapped(lines: list[str], old: list[str], *begins: str) -> list[str]:
     return rest[:at] + theirs + rest[at:]
 
 
-def brought(before: set[str], asked: set[str]) -> list[str]:
+class Package(NamedTuple):
+    """An installed package: who wanted it, and the installed ones that answer each dependency."""
+
+    auto: bool
+    needs: list[set[str]]
+    recommends: list[set[str]]
+
+
+def packages_here() -> dict[str, Package]:
+    """Every installed package by its name. Raises ImportError without python3-apt."""
+    import apt
+
+    def answers(version: apt.package.Version, *kinds: str) -> list[set[str]]:
+        groups = version.get_dependencies(*kinds)
+        return [
+            {v.package.shortname for d in g for v in d.installed_target_versions} for g in groups
+        ]
+
+    return {
+        p.shortname: Package(
+            p.is_auto_installed,
+            answers(p.installed, "PreDepends", "Depends"),
+            answers(p.installed, "Recommends"),
+        )
+        for p in apt.Cache()
+        if p.is_installed
+    }
+
+
+def brought(before: set[str], asked: set[str], here: dict[str, Package]) -> list[str]:
     """Packages that came by the roles: since, asked for or for what was asked for, and not needed.
 
     What the owner has installed since (apt calls it manual) stays with all that it needs.
     """
-    import apt
-
-    cache = apt.Cache()
-    here = {package.shortname: package for package in cache if package.is_installed}
     extra = set(here) - before
-    own = {n for n in extra - asked if not here[n].is_auto_installed}
+    own = {n for n in extra - asked if not here[n].auto}
     needed, look = set(own), [(n, True) for n in own] + [(n, False) for n in before & set(here)]
     while look:
         name, theirs = look.pop()
-        kinds = ("PreDepends", "Depends", *(("Recommends",) if theirs else ()))
-        for group in here[name].installed.get_dependencies(*kinds):
-            found = {v.package.shortname for one in group for v in one.installed_target_versions}
+        for found in here[name].needs + (here[name].recommends if theirs else []):
             if found & before:
                 continue
             for new in (found & extra) - needed:
