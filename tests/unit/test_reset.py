@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,3 +94,21 @@ def test_what_the_owner_has_installed_since_stays_and_what_roles_brought_goes() 
     assert brought({"libc6", "python3"}, {"acl", "tzdata"}, here) == ["acl", "libacl1"]
     built = {"acl", "tzdata", "gcc"}
     assert brought({"libc6", "python3"}, built, here) == ["acl", "cpp", "gcc", "libacl1"]
+
+
+def test_nodes_of_two_inventories_are_not_reset_by_the_name_of_one(tmp_path: Path) -> None:
+    given = []
+    for name, node in (("home", "pi1"), ("lab", "pi2")):
+        (tmp_path / name).mkdir()
+        # No node that answers, lest this test reset anything.
+        host = f"{node}: {{ansible_host: 127.0.0.1, ansible_port: 1}}"
+        (tmp_path / name / "hosts.yml").write_text(f"nodes: {{hosts: {{{host}}}}}\n")
+        given += ["-i", str(tmp_path / name)]
+    done = subprocess.run(
+        ["ansible-playbook", *given, "-e", "confirm=home", ROOT / "playbooks/reset.yml"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, cwd=tmp_path,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "UNREACHABLE" not in said, said
+    assert f"These are nodes of {tmp_path}/home and {tmp_path}/lab" in said
