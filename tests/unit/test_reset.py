@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "reset" / "files"))
-from undo import FILES, Package, brought, has_files, restored  # noqa: E402
+from undo import FILES, Package, Undo, brought, has_files, is_installed, restored  # noqa: E402
 
 HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
 MARK = "nodes of the cluster, by Ansible\n"
@@ -112,3 +113,67 @@ def test_nodes_of_two_inventories_are_not_reset_by_the_name_of_one(tmp_path: Pat
     said = " ".join(done.stdout.split())
     assert done.returncode == 2 and "UNREACHABLE" not in said, said
     assert f"These are nodes of {tmp_path}/home and {tmp_path}/lab" in said
+
+
+def test_a_package_of_which_the_settings_alone_are_left_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = "Package: {}\nStatus: {}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x"
+    status = (("gone", "deinstall ok config-files"), ("there", "install ok installed"))
+    (tmp_path / "status").write_text("".join(f"{entry}\n\n".format(*one) for one in status))
+    monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path))
+    assert [is_installed(name) for name in ("gone", "there", "never")] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("packages", "kept_by_us"),
+    [([], True), (["chrony"], False), (["ntpsec"], False), (["systemd-timesyncd"], True)],
+)
+def test_the_clock_is_left_to_the_daemon_that_keeps_it(
+    tmp_path: Path, packages: list[str], kept_by_us: bool
+) -> None:
+    told = {"preflight_told": {"container": [], "packages": packages}}
+    role = ROOT / "roles" / "os"
+    play = [{
+        "hosts": "localhost", "gather_facts": False, "vars": told,
+        "vars_files": [str(role / "defaults/main.yml"), str(role / "vars/main.yml")],
+        "tasks": [{"ansible.builtin.debug": {"msg": "kept: {{ os_has_own_clock }}"}}],
+    }]  # fmt: skip
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "localhost,", "play.yml"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert f"kept: {kept_by_us}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("packages", "enabled", "disabled"),
+    [
+        (["systemd-timesyncd"], [], True),
+        (["systemd-timesyncd"], ["systemd-timesyncd.service"], False),
+        ([], [], False),
+    ],
+)
+def test_a_clock_that_nobody_kept_is_left_to_itself_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packages: list[str], enabled: list[str],
+    disabled: bool,
+) -> None:  # fmt: skip
+    # A board, whose systemd writes down what it is told: this machine's is not to be touched.
+    told = tmp_path / "told"
+    for name, text in (
+        ("systemd-detect-virt", "exit 1"),
+        ("systemctl", f"case $1 in is-enabled) echo enabled ;; *) echo $* >> {told} ;; esac"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    undo = Undo({"act": True})
+    zone = Path("/etc/localtime")
+    undo.before = {
+        "hostname": os.uname().nodename, "packages": packages, "enabled": enabled,
+        "localtime": str(zone.readlink()) if zone.is_symlink() else None,
+    }  # fmt: skip
+    undo.names()
+    wanted = "disable --now systemd-timesyncd.service\n" if disabled else None
+    assert (told.read_text() if told.exists() else None) == wanted

@@ -167,7 +167,7 @@ class Undo:
                     lambda path=path, wanted=wanted: put(path, wanted))  # fmt: skip
 
     def names(self) -> None:
-        """Host name and time zone."""
+        """Host name, time zone, and who keeps the clock."""
         old, zone = self.before["hostname"], self.before["localtime"]
         contained = not subprocess.call(["systemd-detect-virt", "-qc"])
         if os.uname().nodename != old and not contained:
@@ -176,6 +176,11 @@ class Undo:
         found = str(link.readlink()) if link.is_symlink() else None
         if found != zone:
             self.do(f"its time zone is {zone or 'the default'} again", lambda: relink(link, zone))
+        package, unit = "systemd-timesyncd", "systemd-timesyncd.service"
+        idle = package in self.before["packages"] and unit not in self.before["enabled"]
+        if idle and not contained and run("systemctl", "is-enabled", unit) == "enabled\n":
+            stop = ("systemctl", "disable", "--now", unit)
+            self.do(f"{unit} is disabled again", lambda: must(*stop))
 
     def packages(self) -> None:
         """What the roles installed and what came with it, unless something else needs it."""
@@ -189,9 +194,9 @@ class Undo:
         if extra:
             self.do(f"packages {' '.join(extra)} are removed",
                     lambda: must(*apt, "--yes", "purge", *extra))  # fmt: skip
-        # Role swap removes no other.
+        # Role swap removes no other, and role os installs none that makes apt remove one.
         zram = "systemd-zram-generator"
-        if zram in self.before["packages"] and not run("dpkg-query", "-Wf", "${Version}", zram):
+        if zram in self.before["packages"] and not is_installed(zram):
             self.do(f"{zram} is installed again", lambda: must(*apt, "--yes", "install", zram))
 
     def folders(self) -> None:
@@ -278,6 +283,11 @@ def swapped(lines: list[str], old: list[str], *begins: str) -> list[str]:
     at = next((n for n, line in enumerate(lines) if line in ours), len(lines))
     rest = [line for line in lines if line not in ours]
     return rest[:at] + theirs + rest[at:]
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package is there, and not only its settings: apt removes without them."""
+    return run("dpkg-query", "-Wf", "${db:Status-Status}", name) == "installed"
 
 
 class Package(NamedTuple):
