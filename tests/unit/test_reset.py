@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "reset" / "files"))
+from remember import swap_bytes  # noqa: E402
 from undo import FILES, Package, Undo, brought, has_files, is_installed, restored  # noqa: E402
 
 HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
@@ -35,6 +36,9 @@ OURS = "/swapfile none swap sw 0 0\n"
          FSTAB + "# /dev/sda2 none swap sw 0 0\n" + OURS, FSTAB + "/dev/sda2 none swap sw 0 0\n"),
         ("/etc/fstab", FSTAB + "# /dev/sda2 none swap sw 0 0\n",
          FSTAB + "# /dev/sda2 none swap sw 0 0\n" + OURS, FSTAB + "# /dev/sda2 none swap sw 0 0\n"),
+        # A file was wanted, and then none.
+        ("/etc/fstab", FSTAB, FSTAB + f"# {OURS}", FSTAB),
+        ("/etc/fstab", FSTAB + OURS, FSTAB + f"# {OURS}", FSTAB + OURS),
         ("/etc/default/locale", "LANG=en_GB.UTF-8\n", "LANG=C.UTF-8\n", "LANG=en_GB.UTF-8\n"),
         ("/etc/default/locale", None, "LANG=C.UTF-8\n", None),
         ("/etc/dphys-swapfile", "CONF_SWAPSIZE=512\n#CONF_MAXSWAP=2048\n",
@@ -177,3 +181,62 @@ def test_a_clock_that_nobody_kept_is_left_to_itself_again(
     undo.names()
     wanted = "disable --now systemd-timesyncd.service\n" if disabled else None
     assert (told.read_text() if told.exists() else None) == wanted
+
+
+@pytest.fixture
+def swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of a swap file on a node whose fstab names it, as role swap does."""
+    file = tmp_path / "swapfile"
+    (tmp_path / "fstab").write_text(f"{FSTAB}{file} none swap sw 0 0\n")
+    (tmp_path / "swaps").write_text("Filename Type Size Used Priority\n")
+    monkeypatch.setattr("undo.FSTAB", tmp_path / "fstab")
+    monkeypatch.setattr("undo.SWAPS", tmp_path / "swaps")
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    return file
+
+
+def undo_of(swap: Path, size: int | None) -> Undo:
+    undo = Undo({"act": True, "swap_file": str(swap)})
+    undo.before = {"there": [] if size is None else [str(swap)], "swap_bytes": size}
+    return undo
+
+
+def test_the_swap_file_of_a_role_that_was_interrupted_goes(swap: Path) -> None:
+    for unused in (swap, Path(f"{swap}.new")):
+        unused.touch()
+    undo_of(swap, None).swap()
+    assert not swap.exists() and not Path(f"{swap}.new").exists()
+
+
+def test_no_file_has_the_name_of_swap_before_reset_could_know_that_it_is_ours() -> None:
+    tasks = yaml.safe_load((ROOT / "roles/swap/tasks/file.yml").read_text())
+    order = yaml.safe_dump(tasks, sort_keys=False)
+    assert 0 < order.index("ansible.posix.mount:") < order.index("fallocate")
+
+
+def test_a_swap_file_that_is_still_in_use_stays(swap: Path) -> None:
+    swap.touch()
+    # What swapoff says of a file that it cannot take out of use.
+    swaps = swap.with_name("swaps")
+    swaps.write_text(f"{swaps.read_text()}{swap} file 1048572 4096 -2\n")
+    with pytest.raises(SystemExit, match=f"swapoff {swap} failed"):
+        undo_of(swap, None).swap()
+    assert swap.exists()
+
+
+@pytest.mark.parametrize("ours", [None, 2 << 20])
+def test_the_owners_swap_file_is_made_again_in_its_size(swap: Path, ours: int | None) -> None:
+    if ours:
+        swap.write_bytes(bytes(ours))
+    undo_of(swap, 1 << 20).swap()
+    assert (swap.stat().st_size, oct(swap.stat().st_mode)) == (1 << 20, "0o100600")
+    assert swap_bytes(str(swap)) == 1 << 20
+    made = swap.stat().st_ino
+    undo_of(swap, 1 << 20).swap()
+    assert swap.stat().st_ino == made
+
+
+def test_what_is_no_swap_file_has_no_size_to_be_given_back(swap: Path) -> None:
+    assert swap_bytes(str(swap)) is None
+    swap.write_bytes(bytes(1 << 20))
+    assert swap_bytes(str(swap)) is None

@@ -37,6 +37,12 @@ def printed(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+def swap_bytes(name: str) -> int | None:
+    """The size of a swap file, None where there is none."""
+    what = printed("blkid", "--probe", "--match-tag", "TYPE", "--output", "value", name)
+    return Path(name).stat().st_size if what == "swap\n" else None
+
+
 def main() -> None:
     """Write the note beside its place, and rename it there."""
     homes = [str(home) for home in (*Path("/home").glob("*"), Path("/root"))]
@@ -50,6 +56,7 @@ def main() -> None:
         "enabled": [
             unit for unit in UNITS if printed("systemctl", "is-enabled", unit) == "enabled\n"
         ],
+        "swap_bytes": swap_bytes(sys.argv[1]),
         "there": [
             name
             for name in (*FOLDERS, sys.argv[1], *(f"{home}/.ansible" for home in homes))
@@ -64,5 +71,5 @@ def main() -> None:
     print(NOTE)
 
 
-if not NOTE.exists():
+if __name__ == "__main__" and not NOTE.exists():
     main()

@@ -41,6 +41,7 @@ USERS, GROUPS = (
     ("fedrnn-wire", "fedrnn-job", *("fedrnn", "fedrnn-owner")),
 )
 STATE, KEPT = Path("/var/lib/fedrnn"), Path("/var/lib/fedrnn-kept")
+FSTAB, SWAPS = Path("/etc/fstab"), Path("/proc/swaps")
 PERMISSIONS = "syft.pub.yaml"  # what PySyft puts into folders without anything else
 BEGIN, END = "# BEGIN nodes of the cluster", "# END nodes of the cluster"
 
@@ -126,17 +127,21 @@ class Undo:
             self.do(f"{folder} is removed", lambda: rmtree(folder))
 
     def swap(self) -> None:
-        """Our swap file is no swap. What made swap before does so again: see texts and units."""
-        swap = self.asked["swap_file"]
-        ours = f"{swap} none swap sw 0 0"
-        text = Path("/etc/fstab").read_text() if Path("/etc/fstab").exists() else ""
-        lines = [" ".join(line.split()) for line in text.splitlines()]
-        if ours in lines and self.before and swap not in self.before["there"]:
-            if swap in Path("/proc/swaps").read_text():
-                self.do(f"swap on {swap} ends", lambda: run("swapoff", swap))
-            self.file(Path(swap))
+        """Our swap file is gone, the owner's is back. What else makes swap: see texts and units."""
+        swap, before = Path(self.asked["swap_file"]), self.before or {}
+        lines = FSTAB.read_text().splitlines() if FSTAB.exists() else []
+        ours = fstab_line(str(swap)) in [line.removeprefix("# ").split() for line in lines]
         self.file(Path(f"{swap}.new"))
-        if Path(FILES[6]).exists() and "/dev/zram0" in Path("/proc/swaps").read_text():
+        # The owner's, which role swap has deleted, or made anew in another size.
+        size = before.get("swap_bytes")
+        lost = size is not None and not (swap.exists() and swap.stat().st_size == size)
+        if lost or (before and ours and str(swap) not in before["there"]):
+            if str(swap) in [line.split()[0] for line in SWAPS.read_text().splitlines()]:
+                self.do(f"swap on {swap} ends", lambda: must("swapoff", str(swap)))
+            self.file(swap)
+        if lost:
+            self.do(f"{swap} is a swap file of {size >> 20} MiB again", lambda: make(swap, size))
+        if Path(FILES[6]).exists() and "/dev/zram0" in SWAPS.read_text():
             units = ("dev-zram0.swap", "systemd-zram-setup@zram0.service")
             self.do("swap on /dev/zram0 ends", lambda: run("systemctl", "stop", *units))
 
@@ -250,13 +255,12 @@ def restored(name: str, now: str | None, before: str | None, swap: str) -> str |
             del lines[begin : end + 1]
         lines = swapped(lines, old, "127.0.1.1")
     elif name == "/etc/fstab":
-        lines = [
-            x for x in lines if x in old or x.split() != [swap, "none", "swap", "sw", "0", "0"]
-        ]
-        # Role swap makes comments of what else is swap.
+        # Role swap makes comments of what is not wanted, be it its own line of another time.
         lines = [
             x[2:] if x not in old and x.startswith("# ") and x[2:] in old else x for x in lines
         ]
+        ours = fstab_line(swap)
+        lines = [x for x in lines if x in old or x.removeprefix("# ").split() != ours]
     elif name == "/etc/default/locale":
         lines = swapped(lines, old, "LANG=")
     elif name == "/etc/dphys-swapfile":
@@ -272,6 +276,20 @@ def restored(name: str, now: str | None, before: str | None, swap: str) -> str |
     text = "\n".join(lines) + "\n"
     # Whoever wrote a file without an end to its last line finds it so.
     return before if before is not None and text.strip() == before.strip() else text
+
+
+def fstab_line(swap: str) -> list[str]:
+    """How role swap writes a swap file into fstab."""
+    return [swap, "none", "swap", "sw", "0", "0"]
+
+
+def make(swap: Path, size: int) -> None:
+    """Make a swap file; what is unfinished has another name."""
+    new = Path(f"{swap}.new")
+    must("fallocate", "--length", str(size), str(new))
+    new.chmod(0o600)
+    must("mkswap", str(new))
+    new.rename(swap)
 
 
 def swapped(lines: list[str], old: list[str], *begins: str) -> list[str]:
