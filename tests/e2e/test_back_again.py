@@ -162,7 +162,14 @@ def test_a_node_with_a_job_goes_on_and_is_not_upgraded(site: Lab, older: Path) -
 
 
 def test_the_same_command_again_upgrades_every_node(site: Lab, older: Path) -> None:
+    # In the place of a SuperNode, which would go on with the wheels of before.
+    unit = "/usr/local/lib/systemd/system/flower-supernode.service"
+    write = f"printf '[Service]\\nExecStart=sleep infinity\\n' > {unit}; systemctl daemon-reload"
+    root(site, "pi1", f"{write}; systemctl start flower-supernode")
+    pid = "systemctl show -P MainPID flower-supernode"
+    first = root(site, "pi1", pid)
     must(play(site, "playbooks/upgrade.yml"))
+    assert root(site, "pi1", pid) not in (first, "0\n")
     for node in NODES:
         assert idna(site, node) != "3.10"
         assert root(site, node, "systemctl is-active fedrnn-datasite.path") == "active\n"
@@ -183,6 +190,7 @@ def test_reset_keeps_results_and_decisions_and_nothing_else(
     root(site, "pi1", write)
     # What a role installs that builds Python; none has here.
     (site.root / "owner.yml").write_text(
+        "- import_playbook: playbooks/lab_up.yml\n"  # which brings apt's way out
         "- hosts: pi1\n  tasks: [{ansible.builtin.apt: {name: make, install_recommends: false}}]\n"
     )
     must(play(site, "owner.yml"))
