@@ -226,14 +226,27 @@ def test_first_boot_files_are_on_the_cards_own_fat(table: Table, tmp_path: Path)
     folder.mkdir()
     (folder / "user-data").write_text("#cloud-config\nhostname: pi1\n")
     (folder / "meta-data").write_text("instance-id: one\n")
+    (folder / "notes").write_text("of the owner")
     for _ in range(2):
         done = table.write("--first-boot", folder)
         assert done.returncode == 0, done.stderr
     read = ["mtype", "-i", f"{table.card}@@1M", "::/user-data"]
     assert subprocess.check_output(read) == b"#cloud-config\nhostname: pi1\n"
+    there = subprocess.check_output(["mdir", "-b", "-i", f"{table.card}@@1M"], text=True)
+    assert there.split() == ["::/user-data", "::/meta-data"]
+
+
+def test_a_node_without_first_boot_files_is_told_before_anything_is_written(
+    table: Table, tmp_path: Path
+) -> None:
+    table.lay(bytes(content()))
+    (tmp_path / "notes").touch()
+    for folder in (tmp_path, tmp_path / "none"):
+        table.refused("has no first-boot files", more=("--first-boot", str(folder)))
 
 
 def test_a_card_without_a_fat_says_what_to_do(table: Table, tmp_path: Path) -> None:
+    (tmp_path / "meta-data").write_text("instance-id: one\n")
     data = content()
     data[450] = 0x83
     table.lay(bytes(data))

@@ -161,6 +161,18 @@ def test_nobody_else_reads_them_and_a_second_time_changes_nothing(desk: Desk) ->
     assert set(desk.files(system="bookworm")) == {"custom.toml"}
 
 
+def test_what_else_lies_in_a_nodes_folder_stays(desk: Desk) -> None:
+    mine = desk.folder / "pi1" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "thesis").write_text("years of work")
+    (desk.folder / "pi1" / "notes").write_text("more of it")
+    for system in ("bookworm", "trixie"):
+        assert desk.ask(pi1=desk.node(system=system)).returncode == 0
+    assert (mine / "thesis").read_text() == "years of work"
+    assert (mine.parent / "notes").read_text() == "more of it"
+    assert not (mine.parent / "custom.toml").exists()
+
+
 @pytest.mark.parametrize(
     ("different", "words"),
     [

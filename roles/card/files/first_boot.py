@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from settings import Node, problems
+from settings import FILES, Node, problems
 
 NOTE = "# Made from the inventory by playbooks/sdcard.yml. Read once, at the first boot.\n"
 # Of the boot partition of every image for a Pi, one of these.
@@ -146,9 +146,9 @@ def write(folder: Path, texts: dict[str, str], private: bool) -> bool:
     """Make a folder hold these files; return whether any differed. A card knows no modes."""
     if private:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in folder.iterdir():
-            if old.name not in texts:
-                old.unlink()
+        # Those of the other system. What else is there is not ours.
+        for name in set(FILES) - set(texts):
+            (folder / name).unlink(missing_ok=True)
     changed = False
     for name, text in texts.items():
         path = folder / name

@@ -19,6 +19,8 @@ KEY_KINDS = re.compile(
     r"(sk-)?(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521))(@openssh\.com)?\Z"
 )
 RSA_BITS = 2048
+# All that is ever put onto a card beside its image: what its system reads at its first boot.
+FILES = ("user-data", "network-config", "meta-data", "custom.toml")
 
 
 class Node(TypedDict):

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from device import Refused, look
 from image import BLOCK, Image, Tell, blocks, wanted_sum
+from settings import FILES
 
 # ioctl_list(2): forget what is cached of a disk; read its partitions anew.
 BLKFLSBUF, BLKRRPART = 0x1261, 0x125F
@@ -192,10 +193,16 @@ def boot_partition(device: Path) -> int:
     raise Failed(f"{device} has no FAT partition: copy the first-boot files there by hand.")
 
 
-def add(folder: Path, device: Path) -> None:
+def files_in(folder: Path) -> list[Path]:
+    """The first-boot files of a node, and nothing else that lies there. Raises Refused."""
+    if files := [folder / name for name in FILES if (folder / name).is_file()]:
+        return files
+    raise Refused(f"{folder} has no first-boot files. Nothing was written.")
+
+
+def add(files: list[Path], device: Path) -> None:
     """Put files onto the boot partition, and read them back from the card. Raises Failed."""
     place = f"{device}@@{boot_partition(device)}"
-    files = sorted(folder.iterdir())
     # Images are made with more geometries than mtools likes.
     environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
     copy = ["mcopy", "-o", "-i", place, *map(str, files), "::/"]
@@ -236,6 +243,7 @@ def main() -> int:
         if asked.command == "look":
             print(what)
             return 0
+        files = files_in(asked.first_boot) if asked.first_boot else []
         tell = Progress(asked.progress)
         image = Image(asked.image)
         size = image.check(wanted_sum(asked.image, asked.sha256), tell)
@@ -243,8 +251,8 @@ def main() -> int:
             raise Refused(f"{asked.device} has {room} bytes, and the image {size}: a larger card.")
         write(image, asked.device, size, tell)
         compare(image, asked.device, size, tell)
-        if asked.first_boot:
-            add(asked.first_boot, asked.device)
+        if files:
+            add(files, asked.device)
     except (Refused, Failed) as error:
         print(error, file=sys.stderr)
         return 1
