@@ -44,6 +44,7 @@ class Desk:
 
     def __init__(self, folder: Path, keys: Path) -> None:
         self.folder, self.keys, self.boot = folder / "cards", keys, ""
+        self.image = ""
         self.environment = {k: v for k, v in os.environ.items() if k != "SSH_AUTH_SOCK"}
 
     def node(self, **different: Any) -> dict[str, Any]:
@@ -58,6 +59,7 @@ class Desk:
     def ask(self, **nodes: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         question = {
             "nodes": nodes, "everybody": nodes, "folder": str(self.folder), "boot": self.boot,
+            "image": self.image,
         }  # fmt: skip
         return subprocess.run(
             [sys.executable, PROGRAM], input=json.dumps(question), env=self.environment,
@@ -281,3 +283,11 @@ def test_a_mounted_boot_partition_gets_the_files_of_one_node(desk: Desk, tmp_pat
     assert desk.ask(pi1=desk.node()).returncode == 0
     wanted = ["config.txt", "meta-data", "network-config", "user-data"]
     assert sorted(path.name for path in boot.iterdir()) == wanted
+
+
+def test_a_mounted_card_gets_no_image_as_well(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "config.txt").write_text("# the image's own")
+    desk.boot, desk.image = str(tmp_path), str(tmp_path / "os.img.xz")
+    done = desk.ask(pi1=desk.node())
+    assert done.returncode == 1 and "leave boot out" in done.stderr
+    assert not (tmp_path / "user-data").exists()

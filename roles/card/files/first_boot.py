@@ -1,8 +1,9 @@
 """The first-boot files of cards, from what the inventory says of their nodes.
 
 Reads JSON: ``everybody``, what tells nodes apart; ``nodes``, those that get files; ``folder``,
-where each gets a folder of its name, or ``boot``, the one place for the one node. Prints where
-files changed. Exit status 1 with one line for each problem, and then nothing was written.
+where each gets a folder of its name, or ``boot``, the one place for the one node; ``image``, which
+is to be written with them. Prints where files changed. Exit status 1 with one line for each
+problem, and then nothing was written.
 """
 
 from __future__ import annotations
@@ -163,10 +164,15 @@ def write(folder: Path, texts: dict[str, str], private: bool) -> bool:
     return changed
 
 
-def wrong_with_place(boot: str, nodes: dict[str, Node]) -> list[str]:
+def wrong_with_place(boot: str, image: str, nodes: dict[str, Node]) -> list[str]:
     """Say why the files cannot go to a mounted boot partition."""
     if not boot:
         return []
+    if image:
+        return [
+            "A card that is mounted (boot) cannot get an image as well: leave boot out, and the"
+            " node's files are written with the image."
+        ]
     if len(nodes) != 1:
         return [f"One card is one node's, and these are {len(nodes)}: add `--limit NODE`."]
     if not Path(boot).is_dir():
@@ -181,8 +187,8 @@ def main() -> int:
     """Read the question from standard input; return the exit status."""
     asked = json.load(sys.stdin)
     nodes: dict[str, Node] = asked["nodes"]
-    found = problems(nodes, asked["everybody"]) + wrong_with_place(asked["boot"], nodes)
-    if found:
+    place = wrong_with_place(asked["boot"], asked["image"], nodes)
+    if found := problems(nodes, asked["everybody"]) + place:
         print("\n".join(found), file=sys.stderr)
         return 1
     for name, node in nodes.items():
