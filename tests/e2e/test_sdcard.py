@@ -51,6 +51,20 @@ def test_a_mounted_card_gets_the_files_of_its_node(home: Path, tmp_path: Path) -
     assert yaml.safe_load((boot / "user-data").read_text())["hostname"] == "pi-attic"
 
 
+def test_a_tilde_is_the_home_of_who_types_it(
+    home: Path, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(card.parent))
+    # Which Ansible's own parts look for in two different homes now.
+    monkeypatch.setenv("ANSIBLE_ASYNC_DIR", str(card.parent / "async"))
+    (card.parent / "cmdline.txt").write_text("root=PARTUUID=1\n")
+    pictured = ("-e", "image=~/os.img.xz", "-e", f"device={card}", "-e", f"confirm={card}")
+    for more in (("-e", "boot=~"), ("-e", "card_folder=~/files", *pictured)):
+        must(ansible_playbook("-i", str(home), "--limit", "pi-attic", *more, SDCARD))
+    for folder in (card.parent, card.parent / "files" / "pi-attic"):
+        assert yaml.safe_load((folder / "user-data").read_text())["hostname"] == "pi-attic"
+
+
 def test_what_is_wrong_is_told_of_all_nodes_and_nothing_is_written(home: Path) -> None:
     hosts = home / "hosts.yml"
     hosts.write_text(hosts.read_text().replace("192.168.1.22", "192.168.1.21"))
