@@ -4,7 +4,8 @@
     write.py write IMAGE DEVICE [--sha256 HEX] [--first-boot FOLDER] [--progress FILE]
 
 DEVICE is a removable disk, or a file with the size of one. Exit status 1 with one sentence if it
-was refused or has failed. FILE, which must exist, holds our process and how far it is.
+was refused or has failed. FILE, which must exist, holds our process and how far it is; who reads it
+touches it, as watch.sh does, and where nobody does so any more, the writing ends.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ BLKFLSBUF, BLKRRPART = 0x1261, 0x125F
 # O_DIRECT wants whole sectors, of which the largest are so long.
 SECTOR = 4096
 MEMCMP = ctypes.CDLL(None).memcmp
+# Seconds after which nobody waits for the card any more.
+PATIENCE = 120
 # Partition types of a FAT that a Pi's firmware reads.
 FAT = (0x0B, 0x0C, 0x0E)
 
@@ -44,9 +47,11 @@ class Progress:
 
     def __init__(self, file: str) -> None:
         self.file, self.step, self.began, self.told = file, "", 0.0, 0.0
+        self.touched, self.since = 0, 0.0
+        self.say("beginning")
 
     def __call__(self, step: str, done: int, of: int) -> None:
-        """Tell, if a second has passed or a step ends."""
+        """Tell, if a second has passed or a step ends. Raises Failed where nobody listens."""
         now = time.monotonic()
         if step != self.step:
             self.step, self.began, self.told = step, now, 0.0
@@ -60,11 +65,20 @@ class Progress:
     def say(self, text: str) -> None:
         """Leave a line for who watches."""
         if self.file:
+            self.listen()
+            # Over the line before, and as long: who reads meanwhile never finds it empty.
             with contextlib.suppress(OSError), open(self.file, "r+") as file:  # noqa: PTH123
-                file.truncate()
-                file.write(f"{os.getpid()} {text}\n")
+                file.write(f"{os.getpid()} {text:79}\n")
         elif sys.stderr.isatty():
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def listen(self) -> None:
+        """See whether the file was touched of late. Raises Failed if not."""
+        with contextlib.suppress(OSError):  # it is gone, and so is who made it
+            if (touched := os.stat(self.file).st_atime_ns) != self.touched:  # noqa: PTH116
+                self.touched, self.since = touched, time.monotonic()
+        if time.monotonic() - self.since > PATIENCE:
+            raise Failed(f"Nobody has touched {self.file} for {PATIENCE} s: not written further.")
 
 
 def size_of(device: Path) -> int:
