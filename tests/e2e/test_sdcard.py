@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import lzma
+import os
 import shutil
+import signal
 import struct
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,3 +128,25 @@ def test_a_card_that_nobody_named_twice_stays_as_it_is(home: Path, card: Path) -
     run = write(home, card, "-e", f"confirm={card}")
     assert run.rc != 0 and "is not known" in flat(run.text)
     assert card.read_bytes() == bytes(9 << 20)
+
+
+def writer(card: Path) -> int:
+    """The process that writes a card, once there is one."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if f"write\0{card.parent}/os.img\0{card}\0--sha256" in file.read_text():
+                    return int(file.parent.name)
+        time.sleep(0.1)
+    raise AssertionError("nothing writes the card")
+
+
+def test_a_writer_that_is_killed_is_told(home: Path, card: Path) -> None:
+    with (card.parent / "os.img").open("r+b") as image:
+        image.truncate(64 << 30)  # which nobody checks meanwhile
+    more = ("-e", f"image={card.parent}/os.img", "-e", f"sha256={'0' * 64}")
+    with ThreadPoolExecutor(1) as play:
+        run = play.submit(write, home, card, "-e", f"confirm={card}", *more)
+        os.kill(writer(card), signal.SIGKILL)
+    assert run.result().rc != 0 and "run the same command again" in flat(run.result().text)
