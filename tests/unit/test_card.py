@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import lzma
 import os
@@ -19,6 +20,7 @@ FILES = Path(__file__).parents[2] / "roles" / "card" / "files"
 PROGRAM = FILES / "write.py"
 sys.path.insert(0, str(FILES))
 import write  # noqa: E402
+from card import SECTOR, Card, Failed  # noqa: E402
 from device import Refused, judge, look  # noqa: E402
 from image import BLOCK, Image  # noqa: E402
 
@@ -40,6 +42,10 @@ def content(*kinds: tuple[int, int], size: int = SIZE) -> bytearray:
         at = (8 << 20) + n * 8192
         data[at : at + 20] = elf(kind)
     return data
+
+
+def quiet(*_: object) -> None:
+    """Tell nobody how far it is."""
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -74,6 +80,15 @@ class Table:
             assert word in done.stderr, done.stderr
         assert done.stderr.count("\n") == 1
         assert self.card.read_bytes() == before
+
+
+def with_fat(table: Table) -> bytes:
+    """An image whose first partition can hold files."""
+    plain = table.image.with_name("plain.img")
+    plain.write_bytes(content())
+    fat = ["mformat", "-i", f"{plain}@@1M", "-T", "12288", "-h", "16", "-s", "32", "::"]
+    subprocess.run(fat, check=True)
+    return plain.read_bytes()
 
 
 @pytest.fixture
@@ -163,15 +178,16 @@ def test_what_is_not_there_is_told(table: Table, tmp_path: Path) -> None:
 def test_a_card_that_gives_other_bytes_back_is_found_with_the_first_of_them(table: Table) -> None:
     table.lay(bytes(content()))
     image = Image(table.image)
-    write.write(image, table.card, SIZE, lambda *_: None)
-    with table.card.open("r+b") as card:
-        for at in (BLOCK + 70_001, 2 * BLOCK):
-            card.seek(at)
-            byte = card.read(1)[0]
-            card.seek(at)
-            card.write(bytes([byte ^ 0xFF]))
-    with pytest.raises(write.Failed, match=f"first at byte {BLOCK + 70_001} "):
-        write.compare(image, table.card, SIZE, lambda *_: None)
+    with Card(table.card) as card:
+        write.write(image, card, SIZE, quiet)
+        with table.card.open("r+b") as file:
+            for at in (BLOCK + 70_001, 2 * BLOCK):
+                file.seek(at)
+                byte = file.read(1)[0]
+                file.seek(at)
+                file.write(bytes([byte ^ 0xFF]))
+        with pytest.raises(Failed, match=f"first at byte {BLOCK + 70_001} "):
+            write.compare(image, card, SIZE, quiet)
 
 
 def test_a_card_that_changes_between_writing_and_reading_is_found(table: Table) -> None:
@@ -181,29 +197,77 @@ def test_a_card_that_changes_between_writing_and_reading_is_found(table: Table) 
     def tell(step: str, done: int, of: int) -> None:
         steps.append((step, done, of))
         if step == "writing" and done == of:  # as a card that lies about what it has taken
-            with table.card.open("r+b") as card:
-                card.seek(12345)
-                card.write(b"lost")
+            with table.card.open("r+b") as file:
+                file.seek(12345)
+                file.write(b"lost")
 
-    write.write(image, table.card, SIZE, tell)
-    with pytest.raises(write.Failed, match=r"first at byte 1234[5-8] "):
-        write.compare(image, table.card, SIZE, tell)
+    with Card(table.card) as card:
+        write.write(image, card, SIZE, tell)
+        with pytest.raises(Failed, match=r"first at byte 1234[5-8] "):
+            write.compare(image, card, SIZE, tell)
     assert steps[-1] == ("writing", SIZE, SIZE)
+
+
+class Worn:
+    """A card whose reader gives an error where a read of so many bytes touches one of these."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *bad: int, least: int = 0) -> None:
+        self.bad, self.least, self.reads, self.preadv = bad, least, 0, os.preadv
+        monkeypatch.setattr(os, "preadv", self.read)
+
+    def read(self, handle: int, into: list[memoryview], offset: int) -> int:
+        self.reads += 1
+        assert self.reads < 3 * BLOCK // SECTOR, "it reads for ever"
+        size = len(into[0])
+        if size >= self.least and any(offset <= at < offset + size for at in self.bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.preadv(handle, into, offset)
+
+
+def test_a_card_that_cannot_be_read_is_told_with_the_first_bad_sector(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.lay(bytes(content()))
+    image, at = Image(table.image), BLOCK + 5 * SECTOR
+    Worn(monkeypatch, at + 70, 2 * BLOCK)
+    with Card(table.card) as card:
+        write.write(image, card, SIZE, quiet)
+        with pytest.raises(Failed, match=f"cannot be read at byte {at}: Input/output error"):
+            write.compare(image, card, SIZE, quiet)
+
+
+@pytest.mark.parametrize(
+    ("bad", "least"),
+    [(BLOCK + 5 * SECTOR, 2 * SECTOR), (SIZE + SECTOR, 0)],
+    ids=["passing", "behind the image"],
+)
+def test_an_error_that_passes_or_is_not_of_the_image_is_no_fault(
+    table: Table, monkeypatch: pytest.MonkeyPatch, bad: int, least: int
+) -> None:
+    table.lay(bytes(content()))
+    table.card.write_bytes(bytes(SIZE + 4 * SECTOR))
+    image = Image(table.image)
+    Worn(monkeypatch, bad, least=least)
+    with Card(table.card) as card:
+        write.write(image, card, SIZE, quiet)
+        write.compare(image, card, SIZE, quiet)
 
 
 def test_an_image_that_changes_under_way_is_told(table: Table) -> None:
     table.lay(bytes(content()))
     image = Image(table.image)
-    write.write(image, table.card, SIZE, lambda *_: None)
-    os.utime(table.image, ns=(1, 1))
-    with pytest.raises(write.Failed, match="changed while it was written"):
-        write.compare(image, table.card, SIZE, lambda *_: None)
+    with Card(table.card) as card:
+        write.write(image, card, SIZE, quiet)
+        os.utime(table.image, ns=(1, 1))
+        with pytest.raises(Failed, match="changed while it was written"):
+            write.compare(image, card, SIZE, quiet)
 
 
 def test_a_full_disk_is_told_with_its_place(table: Table) -> None:
     table.lay(bytes(content()))
-    with pytest.raises(write.Failed, match=r"/dev/full took no more at byte 0: No space left"):
-        write.write(Image(table.image), Path("/dev/full"), SIZE, lambda *_: None)
+    full = r"/dev/full took no more at byte 0: No space left"
+    with Card(Path("/dev/full")) as card, pytest.raises(Failed, match=full):
+        write.write(Image(table.image), card, SIZE, quiet)
 
 
 def test_progress_tells_percent_and_the_seconds_to_go(tmp_path: Path) -> None:
@@ -265,18 +329,14 @@ def test_a_writer_goes_on_only_while_somebody_watches(
         image.write(b"\x55\xaa")
         image.truncate(1 << 40)
     watched, began = watch(file), time.monotonic()
-    with pytest.raises(write.Failed, match="Nobody has touched"):
+    with pytest.raises(Failed, match="Nobody has touched"):
         Image(huge).check("0" * 64, write.Progress(str(file)))
     assert time.monotonic() - began > 10
     assert watched.communicate()[0].startswith("checking 0% (")
 
 
 def test_first_boot_files_are_on_the_cards_own_fat(table: Table, tmp_path: Path) -> None:
-    plain = tmp_path / "plain.img"
-    plain.write_bytes(content())
-    fat = ["mformat", "-i", f"{plain}@@1M", "-T", "12288", "-h", "16", "-s", "32", "::"]
-    subprocess.run(fat, check=True)
-    table.lay(plain.read_bytes())
+    table.lay(with_fat(table))
     folder = tmp_path / "pi1"
     folder.mkdir()
     (folder / "user-data").write_text("#cloud-config\nhostname: pi1\n")
@@ -402,14 +462,30 @@ def test_a_disk_of_the_kernel_is_written_and_read_past_the_cache(table: Table, d
     with open(medium, "r+b") as file:
         file.seek(5 << 20)
         file.write(b"gone")
-    with pytest.raises(write.Failed, match=f"first at byte {5 << 20} "):
-        write.compare(image, disk, SIZE, lambda *_: None)
+    with Card(disk) as card, pytest.raises(Failed, match=f"first at byte {5 << 20} "):
+        write.compare(image, card, SIZE, quiet)
+
+
+def test_nobody_takes_a_disk_between_its_writing_and_its_reading(table: Table, disk: Path) -> None:
+    table.lay(with_fat(table))
+    folder = table.image.parent
+    (folder / "user-data").write_text("#cloud-config\n")
+    image = Image(table.image)
+    with Card(disk) as card:
+        write.write(image, card, SIZE, quiet)
+        with pytest.raises(OSError, match="busy"):  # as mount(8) would find it
+            os.open(disk, os.O_RDONLY | os.O_EXCL)
+        table.card = disk
+        assert "Nothing was written" in table.write().stderr
+        write.compare(image, card, SIZE, quiet)
+        write.add([folder / "user-data"], card)
 
 
 def test_a_mounted_disk_is_refused(table: Table, disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mkfs.ext4", "-q", disk], check=True)
     (tmp_path / "mnt").mkdir()
-    if subprocess.run(["mount", disk, tmp_path / "mnt"], check=False).returncode:
+    # Read only: what is mounted to be written has its own changes.
+    if subprocess.run(["mount", "-o", "ro", disk, tmp_path / "mnt"], check=False).returncode:
         pytest.skip("nothing can be mounted here")
     try:
         table.lay(bytes(content()))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import fcntl
 import mmap
 import os
 import struct
@@ -23,23 +22,16 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from card import Card, Failed
 from device import Refused, look
 from image import BLOCK, Image, Tell, blocks, wanted_sum
 from settings import FILES
 
-# ioctl_list(2): forget what is cached of a disk; read its partitions anew.
-BLKFLSBUF, BLKRRPART = 0x1261, 0x125F
-# O_DIRECT wants whole sectors, of which the largest are so long.
-SECTOR = 4096
 MEMCMP = ctypes.CDLL(None).memcmp
 # Seconds after which nobody waits for the card any more.
 PATIENCE = 120
 # Partition types of a FAT that a Pi's firmware reads.
 FAT = (0x0B, 0x0C, 0x0E)
-
-
-class Failed(Exception):
-    """The card, or its reader, did not do it."""
 
 
 class Progress:
@@ -81,111 +73,49 @@ class Progress:
             raise Failed(f"Nobody has touched {self.file} for {PATIENCE} s: not written further.")
 
 
-def size_of(device: Path) -> int:
-    """Bytes of a disk or a file."""
-    with device.open("rb") as file:
-        return file.seek(0, os.SEEK_END)
-
-
-def open_direct(device: Path, flags: int) -> int:
-    """Open past the page cache where the file system can do so. A mounted disk is busy."""
-    if device.is_block_device():
-        flags |= os.O_EXCL
-    for direct in (os.O_DIRECT, 0):
-        try:
-            return os.open(device, flags | direct)
-        except OSError as error:
-            if not direct or error.errno != 22:
-                raise Refused(f"{device}: {error.strerror}. Nothing was written.") from None
-    raise AssertionError
-
-
-def write(image: Image, device: Path, size: int, tell: Tell) -> None:
+def write(image: Image, card: Card, size: int, tell: Tell) -> None:
     """Write the content of an image and wait until the card has it. Raises Failed."""
-    handle = open_direct(device, os.O_WRONLY)
     done = 0
     try:
         for buffer, count in blocks(image.open()):
-            view = memoryview(buffer)
-            if count % SECTOR:  # the end of the image, which O_DIRECT does not take
-                fcntl.fcntl(handle, fcntl.F_SETFL, os.O_WRONLY)
-            sent = 0
-            while sent < count:
-                sent += os.write(handle, view[sent:count])
+            card.put(memoryview(buffer)[:count])
             done += count
             tell("writing", done, size)
-        os.fsync(handle)
+        os.fsync(card.handle)
     except OSError as error:
         raise Failed(
-            f"{device} took no more at byte {done}: {error.strerror}. A card that was bought for"
+            f"{card.path} took no more at byte {done}: {error.strerror}. A card that was bought for"
             " larger than it is does so, too; take another one."
         ) from None
-    finally:
-        os.close(handle)
 
 
-def compare(image: Image, device: Path, size: int, tell: Tell) -> None:
+def compare(image: Image, card: Card, size: int, tell: Tell) -> None:
     """Read the card itself, not what is cached of it. Raises Failed with the first bad offset."""
-    handle = open_direct(device, os.O_RDONLY)
     buffers, done = (mmap.mmap(-1, BLOCK), mmap.mmap(-1, BLOCK)), 0
-    try:
-        forget(device, handle)
-        with ThreadPoolExecutor(1) as reader:
-            # The next block is read while this one is compared.
-            def ahead(number: int) -> Future[None]:
-                offset = number * BLOCK
-                count = max(0, min(BLOCK, size - offset))
-                return reader.submit(read_back, device, handle, buffers[number % 2], offset, count)
+    card.forget()
+    with ThreadPoolExecutor(1) as reader:
+        # The next block is read while this one is compared.
+        def ahead(number: int) -> Future[None]:
+            offset = number * BLOCK
+            count = max(0, min(BLOCK, size - offset))
+            return reader.submit(card.get, buffers[number % 2], offset, count)
 
-            coming = ahead(0)
-            for number, (wanted, count) in enumerate(blocks(image.open())):
-                if done + count > size:
-                    break
-                coming.result()
-                coming, found = ahead(number + 1), buffers[number % 2]
-                if (at := first_difference(wanted, found, count)) < count:
-                    raise Failed(
-                        f"{device} gives other bytes back than were written, first at byte"
-                        f" {done + at} ({found[at]:#04x} and not {wanted[at]:#04x}). The card is"
-                        " worn out or no genuine one: take another. Its reader may be it, too."
-                    )
-                done += count
-                tell("comparing", done, size)
-    finally:
-        os.close(handle)
+        coming = ahead(0)
+        for number, (wanted, count) in enumerate(blocks(image.open())):
+            if done + count > size:
+                break
+            coming.result()
+            coming, found = ahead(number + 1), buffers[number % 2]
+            if (at := first_difference(wanted, found, count)) < count:
+                raise Failed(
+                    f"{card.path} gives other bytes back than were written, first at byte"
+                    f" {done + at} ({found[at]:#04x} and not {wanted[at]:#04x}). The card is"
+                    " worn out or no genuine one: take another. Its reader may be it, too."
+                )
+            done += count
+            tell("comparing", done, size)
     if done != size or not image.same():
         raise Failed(f"{image.path} changed while it was written: run the same command again.")
-
-
-def forget(device: Path, handle: int) -> None:
-    """Forget what the kernel has cached of a card."""
-    if device.is_block_device():
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(handle, BLKFLSBUF)
-    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def read_back(device: Path, handle: int, into: mmap.mmap, offset: int, count: int) -> None:
-    """Read so many bytes of a card. Raises Failed with the offset of the first that it has not."""
-    with memoryview(into) as view:
-        got = 0
-        while got < count:
-            step = BLOCK - got
-            try:
-                more = os.preadv(handle, [view[got : got + step]], offset + got)
-            except OSError as error:
-                for at in range(offset + got, offset + count, SECTOR):
-                    with contextlib.suppress(OSError):
-                        os.preadv(handle, [view[:SECTOR]], at)
-                        continue
-                    raise Failed(
-                        f"{device} cannot be read at byte {at}: {error.strerror}. The card is"
-                        " worn out: take another one."
-                    ) from None
-                continue
-            if not more:
-                raise Failed(f"{device} ends at byte {offset + got}.")
-            got += more
 
 
 def first_difference(one: mmap.mmap, other: mmap.mmap, count: int) -> int:
@@ -214,28 +144,23 @@ def files_in(folder: Path) -> list[Path]:
     raise Refused(f"{folder} has no first-boot files. Nothing was written.")
 
 
-def add(files: list[Path], device: Path) -> None:
+def add(files: list[Path], card: Card) -> None:
     """Put files onto the boot partition, and read them back from the card. Raises Failed."""
-    place = f"{device}@@{boot_partition(device)}"
+    place = f"{card.path}@@{boot_partition(card.path)}"
     # Images are made with more geometries than mtools likes.
     environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
     copy = ["mcopy", "-o", "-i", place, *map(str, files), "::/"]
     done = subprocess.run(copy, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"mcopy could not write the first-boot files: {done.stderr.strip()}")
-    handle = os.open(device, os.O_RDWR)
-    try:
-        os.fsync(handle)
-        forget(device, handle)
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(handle, BLKRRPART)
-    finally:
-        os.close(handle)
+    os.fsync(card.handle)
+    card.forget()
+    card.read_table()
     for file in files:
         read = ["mtype", "-i", place, f"::/{file.name}"]
         done_ = subprocess.run(read, env=environment, capture_output=True, check=False)
         if done_.stdout != file.read_bytes():
-            raise Failed(f"{device} does not give {file.name} back as it was written.")
+            raise Failed(f"{card.path} does not give {file.name} back as it was written.")
 
 
 def main() -> int:
@@ -261,12 +186,15 @@ def main() -> int:
         tell = Progress(asked.progress)
         image = Image(asked.image)
         size = image.check(wanted_sum(asked.image, asked.sha256), tell)
-        if (room := size_of(asked.device)) < size:
-            raise Refused(f"{asked.device} has {room} bytes, and the image {size}: a larger card.")
-        write(image, asked.device, size, tell)
-        compare(image, asked.device, size, tell)
-        if files:
-            add(files, asked.device)
+        with Card(asked.device) as card:
+            if (room := card.size()) < size:
+                raise Refused(
+                    f"{asked.device} has {room} bytes, and the image {size}: a larger card."
+                )
+            write(image, card, size, tell)
+            compare(image, card, size, tell)
+            if files:
+                add(files, card)
     except (Refused, Failed) as error:
         print(error, file=sys.stderr)
         return 1
