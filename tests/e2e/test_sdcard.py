@@ -109,8 +109,14 @@ def write(home: Path, card: Path, *more: str) -> Run:
     return ansible_playbook("-i", str(home), "--limit", "pi-attic", *image, *more, SDCARD)
 
 
-def test_an_image_becomes_the_card_of_a_node(home: Path, card: Path) -> None:
+def test_an_image_becomes_the_card_of_a_node(
+    home: Path, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "compiled"))
     run = must(write(home, card, "-e", f"confirm={card}"))
+    # What root writes a card with leaves nothing in the checkout.
+    assert not list((tmp_path / "compiled").rglob("image.*.pyc"))
     assert "read back and compared" in flat(run.text)
     read = ["mtype", "-i", f"{card}@@1M", "::/user-data"]
     assert yaml.safe_load(subprocess.check_output(read))["hostname"] == "pi-attic"
