@@ -72,15 +72,17 @@ def test_a_tilde_is_the_home_of_who_types_it(
 
 def test_what_is_wrong_is_told_of_all_nodes_and_nothing_is_written(home: Path) -> None:
     hosts = home / "hosts.yml"
-    hosts.write_text(hosts.read_text().replace("192.168.1.22", "192.168.1.21"))
+    alike = hosts.read_text().replace("192.168.1.22", "192.168.1.21\n      ansible_port: 22")
+    hosts.write_text(f"{alike}      os_hostname: pi-attic\n")
     run = ansible_playbook("-i", str(home), "-e", "card_hostname=my_pi", SDCARD)
     said = flat(run.text)
     assert run.rc != 0 and "Nothing was written" in said
-    assert "pi-attic, pi-kitchen: each of them is reached at 192.168.1.21" in said
+    assert "pi-attic, pi-kitchen: each of them has the address 192.168.1.21" in said
     assert "pi-garage: 'my_pi' is no host name" in said
     # The other node need not be asked for.
     run = ansible_playbook("-i", str(home), "--limit", "pi-attic", SDCARD)
     assert run.rc != 0 and "pi-attic, pi-kitchen: each of them" in flat(run.text)
+    assert "pi-attic, pi-garage: each of them is called pi-attic" in flat(run.text)
     assert not (home / "cards").exists()
 
 

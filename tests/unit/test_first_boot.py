@@ -255,9 +255,9 @@ def test_an_encrypted_key_that_the_agent_has_is_as_good_as_any(desk: Desk) -> No
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"reached": "pi1.local"}, "is reached at pi1.local"),
+        ({"reached": "pi1.local"}, "has the address pi1.local"),
         ({"hostname": "pi1"}, "is called pi1"),
-        ({**STATIC, "reached": "pi2"}, "gets 192.168.1.21"),
+        ({**STATIC, "reached": "pi2"}, "has the address 192.168.1.21"),
     ],
 )
 def test_two_nodes_with_one_address_or_name_are_refused(
@@ -268,6 +268,14 @@ def test_two_nodes_with_one_address_or_name_are_refused(
     done = desk.ask(pi1=first, pi2=second)
     assert done.returncode == 1 and f"pi1, pi2: each of them {words}" in done.stderr
     assert not desk.folder.exists()
+
+
+def test_a_card_gets_no_address_at_which_another_node_is_reached(desk: Desk) -> None:
+    card = desk.node(**STATIC, hostname="pi2", reached="pi2.local")
+    done = desk.ask(pi1=desk.node(reached="192.168.1.21"), pi2=card)
+    assert done.returncode == 1 and "each of them has the address 192.168.1.21" in done.stderr
+    # Its own is another matter.
+    assert desk.ask(pi2={**card, "reached": "192.168.1.21"}).returncode == 0
 
 
 def test_a_mounted_boot_partition_gets_the_files_of_one_node(desk: Desk, tmp_path: Path) -> None:

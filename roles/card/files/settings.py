@@ -41,7 +41,7 @@ class Node(TypedDict):
     wifi: str
     wifi_password: str
     wifi_country: str
-    reached: str  # where the inventory reaches the node: ansible_host, and a port
+    reached: str  # where the inventory reaches the node: ansible_host, and a port unless it is 22
 
 
 def problems(chosen: dict[str, Node], everybody: dict[str, dict[str, str]]) -> list[str]:
@@ -50,15 +50,17 @@ def problems(chosen: dict[str, Node], everybody: dict[str, dict[str, str]]) -> l
     ``everybody`` has ``reached``, ``address`` and ``hostname`` of all nodes of the inventory.
     """
     found = [f"{name}: {what}" for name, node in chosen.items() for what in wrong_with(node)]
-    for what, of in (("reached", "is reached at"), ("address", "gets"), ("hostname", "is called")):
-        names: dict[str, list[str]] = {}
+    # A node may have one address twice: as the one that its card gets, and where it is reached.
+    for whats, of in ((("reached", "address"), "has the address"), (("hostname",), "is called")):
+        names: dict[str, set[str]] = {}
         for name, node in everybody.items():
-            if value := str(node[what]).partition("/")[0]:
-                names.setdefault(value, []).append(name)
+            for what in whats:
+                if value := str(node[what]).partition("/")[0]:
+                    names.setdefault(value, set()).add(name)
         found += [
             f"{', '.join(sorted(alike))}: each of them {of} {value}. One value for one node."
             for value, alike in names.items()
-            if len(alike) > 1 and set(alike) & set(chosen)
+            if len(alike) > 1 and alike & set(chosen)
         ]
     return found
 
