@@ -9,9 +9,7 @@ import os
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ PROGRAM = FILES / "write.py"
 sys.path.insert(0, str(FILES))
 import write  # noqa: E402
 from card import SECTOR, Card, Failed  # noqa: E402
-from device import Refused, judge, look  # noqa: E402
 from image import BLOCK, Image  # noqa: E402
 
 ARM64, ARM32, PC = (2, 183), (1, 40), (2, 62)
@@ -270,71 +267,6 @@ def test_a_full_disk_is_told_with_its_place(table: Table) -> None:
         write.write(Image(table.image), card, SIZE, quiet)
 
 
-def test_progress_tells_percent_and_the_seconds_to_go(tmp_path: Path) -> None:
-    file = tmp_path / "progress"
-    file.touch()
-    tell = write.Progress(str(file))
-    tell("writing", 1 << 20, 4 << 20)
-    assert " writing 25% (1 MiB, " in file.read_text() and " s to go)" in file.read_text()
-    tell("writing", 2 << 20, 4 << 20)  # within a second
-    assert "25%" in file.read_text()
-    tell("writing", 4 << 20, 4 << 20)
-    assert " writing 100% (4 MiB, " in file.read_text()
-    assert file.read_text().count("\n") == 1
-
-
-def test_progress_is_never_empty_for_who_reads_it(tmp_path: Path) -> None:
-    file = tmp_path / "progress"
-    file.touch()
-    tell = write.Progress(str(file))
-    with ThreadPoolExecutor(1) as reader:
-        read = reader.submit(lambda: [file.read_text() for _ in range(20_000)])
-        while not read.done():
-            tell("comparing", 1, 1)
-            tell("a longer word for it", 1, 1)
-    assert all(text.startswith(f"{os.getpid()} ") for text in read.result())
-
-
-def watch(file: Path) -> subprocess.Popen[str]:
-    command = ["sh", FILES / "watch.sh", file]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_who_watches_waits_for_a_writer_to_begin_and_sees_one_end(tmp_path: Path) -> None:
-    for name in ("never", "late", "dead"):
-        (tmp_path / name).touch()
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    (tmp_path / "dead").write_text(f"{gone.pid} writing 12%\n")
-    watched = {name: watch(tmp_path / name) for name in ("never", "late", "dead", "none")}
-    assert watched["dead"].communicate(timeout=9)[0] == "ended\n"
-    time.sleep(2)
-    assert watched["late"].poll() is None and watched["never"].poll() is None
-    tell = write.Progress(str(tmp_path / "late"))
-    tell("writing", 1 << 20, 4 << 20)
-    said = watched["late"].communicate(timeout=60)[0]
-    assert said.startswith("writing 25% (1 MiB, ") and said.endswith(" s to go)\n")
-    for name in ("never", "none"):
-        assert watched[name].communicate(timeout=60)[0] == "ended\n"
-
-
-def test_a_writer_goes_on_only_while_somebody_watches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(write, "PATIENCE", 4)
-    file, huge = tmp_path / "progress", tmp_path / "os.img"
-    file.touch()
-    with huge.open("wb") as image:
-        image.seek(510)
-        image.write(b"\x55\xaa")
-        image.truncate(1 << 40)
-    watched, began = watch(file), time.monotonic()
-    with pytest.raises(Failed, match="Nobody has touched"):
-        Image(huge).check("0" * 64, write.Progress(str(file)))
-    assert time.monotonic() - began > 10
-    assert watched.communicate()[0].startswith("checking 0% (")
-
-
 def test_first_boot_files_are_on_the_cards_own_fat(table: Table, tmp_path: Path) -> None:
     table.lay(with_fat(table))
     folder = tmp_path / "pi1"
@@ -367,70 +299,6 @@ def test_a_card_without_a_fat_says_what_to_do(table: Table, tmp_path: Path) -> N
     table.lay(bytes(data))
     done = table.write("--first-boot", tmp_path)
     assert done.returncode == 1 and "copy the first-boot files there by hand" in done.stderr
-
-
-# What sysfs says of a reader on USB with a card of two partitions.
-READER = {
-    "size": "62333952", "ro": "0", "removable": "1", "dev": "8:16", "device/vendor": "Generic",
-    "device/model": "STORAGE DEVICE", "sdb1/partition": "1", "sdb1/dev": "8:17",
-    "sdb2/partition": "2", "sdb2/dev": "8:18",
-}  # fmt: skip
-ROOT_DISK = "36 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
-
-
-def judged(tmp_path: Path, mounts: str = ROOT_DISK, swaps: str = "", **different: str) -> str:
-    disk, proc = tmp_path / "sdb", tmp_path / "proc"
-    for name, text in {**READER, **different}.items():
-        file = disk / name.replace("__", "/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{text}\n")
-    (proc / "self").mkdir(parents=True)
-    (proc / "self/mountinfo").write_text(mounts)
-    (proc / "swaps").write_text(f"Filename\tType\n{swaps}")
-    return judge(Path("/dev/sdb"), disk, proc)
-
-
-def test_a_card_in_a_reader_may_be_overwritten(tmp_path: Path) -> None:
-    said = judged(tmp_path)
-    assert said == "/dev/sdb (Generic STORAGE DEVICE, 31.9 GB, 2 partitions)"
-
-
-def test_so_may_a_card_in_a_reader_of_the_boards_own_bus(tmp_path: Path) -> None:
-    assert "SD64G" in judged(tmp_path, removable="0", device__type="SD", device__name="SD64G",
-                             device__vendor="", device__model="")  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("different", "words"),
-    [
-        ({"removable": "0"}, "no removable disk"),
-        ({"removable": "0", "device__type": "MMC"}, "no removable disk"),
-        ({"ro": "1"}, "write-protected"),
-        ({"size": "0"}, "no card in it"),
-        ({"partition": "1"}, "one partition"),
-        ({"mounts": f"{ROOT_DISK}40 1 8:17 / /media/me/bootfs rw - vfat /dev/sdb1 rw\n"},
-         "in use: /media/me/bootfs"),
-        ({"mounts": "36 1 0:25 / / rw - btrfs /dev/sdb2 rw\n"}, "system's own disk"),
-        ({"mounts": f"{ROOT_DISK}40 1 8:17 / /boot/firmware rw - vfat /dev/sdb1 rw\n"},
-         "system's own disk"),
-        ({"swaps": "/dev/sdb2  partition\n"}, "swap on /dev/sdb2"),
-        ({"sdb2__holders__dm-0__dev": "253:0"}, "sdb2 is part of dm-0"),
-    ],
-)  # fmt: skip
-def test_any_other_disk_may_not(tmp_path: Path, different: dict[str, str], words: str) -> None:
-    with pytest.raises(Refused, match=words):
-        judged(tmp_path, **different)
-
-
-def test_the_disk_of_this_machine_is_not_offered() -> None:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        words = line.split()
-        source = words[words.index("-") + 2]
-        if words[4] == "/" and source.startswith("/dev/") and Path(source).is_block_device():
-            with pytest.raises(Refused):
-                look(Path(source))
-            return
-    pytest.skip("the root file system here is on no disk")
 
 
 @pytest.fixture
