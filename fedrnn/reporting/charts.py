@@ -129,7 +129,8 @@ def traffic(record: Record) -> Figure:
 def timeline(times: Timeline) -> Figure:
     """What each node did in the rounds: a row per node, a column per round or a few."""
     names = list(times.seconds)
-    drawn = style.figure(0.8 + max(0.62 * len(names), min(1.2 * len(names), 3.3), 1.2))
+    few = max(1.2, min(1.2 * len(names), 3.3))
+    drawn = style.figure(0.8 + max(few, min(0.62 * len(names), 6.2), 0.4 * len(names)))
     rows = drawn.subplots(max(1, len(names)), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     edges = np.linspace(0, len(times.rounds), min(BINS, len(times.rounds)) + 1).astype(int)
     colours = (BLUE, ORANGE, IDLE)

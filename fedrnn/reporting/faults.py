@@ -18,14 +18,10 @@ class Fault:
 
 
 def faults(record: Record) -> list[Fault]:
-    """Return the faults of a run in the order in which they began."""
+    """Return the faults of a run: its own, then those of nodes in the order in which they began."""
     found = [fault for name in record.nodes for fault in _absences(record, name)]
     found.sort(key=lambda pair: pair[0])
-    listed = [fault for _, fault in found]
-    for job in record.manifest.get("taken_up", []):
-        when = f"after round {job.get('after_round')}"
-        what = "the controller came to an end before the run did"
-        listed.append(Fault("the run", when, what, "taken up from its checkpoint with --resume"))
+    listed = [*_of_the_run(record), *(fault for _, fault in found)]
     for name, node in record.summary.get("nodes", {}).items():
         if dropped := node.get("dropped_updates"):
             did = "the others' updates made the round"
@@ -34,6 +30,15 @@ def faults(record: Record) -> list[Fault]:
         if (times := traffic.get("reconnects", 0)) > 0:
             what = f"the connection was lost {times} times" if times > 1 else "a lost connection"
             listed.append(Fault(name, "", what, "opened anew, the message sent again"))
+    return listed
+
+
+def _of_the_run(record: Record) -> list[Fault]:
+    listed = []
+    for job in record.manifest.get("taken_up", []):
+        when = f"after round {job.get('after_round')}"
+        what = "the controller came to an end before the run did"
+        listed.append(Fault("the run", when, what, "taken up from its checkpoint with --resume"))
     if problem := record.summary.get("problem"):
         listed.append(Fault("the run", "at its end", problem, "ended with the model so far"))
     elif record.summary.get("interrupted"):

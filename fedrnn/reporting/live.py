@@ -17,6 +17,8 @@ WIDE, MEDIUM = 78, 50
 """Columns of a terminal from which on a node's whole row, or most of it, has room."""
 REFRESH = 2
 """Pictures in a second: more cost a controller on a Pi, and nobody reads faster."""
+BESIDE = 2
+"""Lines that the rows of nodes leave: for the heads, and for where the cursor stands."""
 RECENT = 20
 """Rounds whose mean says how long the others will take."""
 
@@ -57,18 +59,32 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Any:
         """Yield the view for a terminal of this size."""
         bars = BARS if console.encoding.lower().startswith("utf") else ASCII_BARS
-        yield Group(
-            self._table(options.max_width, console.encoding), *self._lines(options.max_width, bars)
-        )
+        lines = self._lines(options.max_width, bars)
+        room = max(1, (options.height or console.height) - len(lines) - BESIDE)
+        names = sorted(self.nodes)
+        if len(names) > room:
+            names = sorted(names, key=self._telling)[: max(1, room - 1)]
+            lines.insert(0, Text(self._others(names), no_wrap=True, overflow="crop"))
+        yield Group(self._table(names, options.max_width, console.encoding), *lines)
 
-    def _table(self, width: int, encoding: str) -> Table:
+    def _telling(self, name: str) -> tuple[bool, float]:
+        """Sort those that are away to the front, and the slowest behind them."""
+        node = self.nodes[name]
+        return node.get("state") != "away", -node.get("train", {}).get("compute_seconds", 0.0)
+
+    def _others(self, shown: list[str]) -> str:
+        others = self.nodes.keys() - shown
+        away = sum(self.nodes[name].get("state") == "away" for name in others)
+        return f"and {len(others):,} nodes more" + (f", {away:,} of them away" if away else "")
+
+    def _table(self, names: list[str], width: int, encoding: str) -> Table:
         heads = ["node", "state", "loss", "compute", "memory"]
         heads = heads if width >= MEDIUM else heads[:3]
         heads += ["temp.", "throttled", "free", "swap"] if width >= WIDE else []
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for head in heads:
             table.add_column(head, no_wrap=True, overflow="crop")
-        for name in sorted(self.nodes):
+        for name in names:
             cells = _cells(self.nodes[name])
             colour = {"trains": "green", "waits": "default"}.get(cells["state"], "red")
             state = Text(cells["state"], style=colour)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fedrnn.reporting.heatmap import heatmap
 from fedrnn.reporting.record import Record
 from fedrnn.reporting.style import inline, png, svg
 from fedrnn.reporting.tables import percent
-from fedrnn.reporting.timeline import timeline
+from fedrnn.reporting.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,18 @@ def learning(record: Record) -> list[Picture]:
     if record.rounds:
         says = "In nats. Nodes with harder languages end higher."
         made.append(Picture("loss", "Loss", says, charts.loss(record)))
-    return made
+    return _of_whom(made, record)
+
+
+def which(record: Record) -> str:
+    """Return of which nodes a record speaks, where they are not all of the run's."""
+    shown = len(record.nodes)
+    whole = shown + record.left_out
+    return f"Shown: the {shown} slowest of {whole:,} nodes." if record.left_out else ""
+
+
+def _of_whom(made: list[Picture], record: Record) -> list[Picture]:
+    return [replace(one, says=f"{one.says} {which(record)}".strip()) for one in made]
 
 
 def confusion(record: Record) -> Picture | None:
@@ -66,14 +77,18 @@ def confusion(record: Record) -> Picture | None:
     return Picture("confusion-matrix", "Confusion matrix", says, drawn)
 
 
-def of_nodes(record: Record) -> list[Picture]:
-    """Return who holds what, where the time went, traffic, memory, and what the boards told."""
-    return [made for made in (
-        _held(record), _times(record), _traffic(record), _memory(record),
+def of_nodes(record: Record, times: Timeline) -> list[Picture]:
+    """Return who holds what, where the time went, traffic, memory, and what the boards told.
+
+    `times` are those of all nodes.
+    """
+    made = [picture for picture in (
+        _held(record), _times(record, times), _traffic(record), _memory(record),
         _health(record, "celsius", "Temperature", "°C"),
         _health(record, "memory_free_mb", "Free memory", "MB"),
         _health(record, "swap_used_mb", "Swap in use", "MB"),
-    ) if made]  # fmt: skip
+    ) if picture]  # fmt: skip
+    return _of_whom(made, record)
 
 
 def _held(record: Record) -> Picture | None:
@@ -83,23 +98,24 @@ def _held(record: Record) -> Picture | None:
     rows = [[node["names"].get(label, 0) for node in nodes.values()] for label in record.labels]
     table = np.array(rows, dtype=np.int64).reshape(len(record.labels), len(nodes))
     drawn = heatmap(record.labels, list(nodes), table)
-    says = f"Names per label and node, {int(table.sum()):,} in all."
+    says = f"Names per label and node: {int(table.sum()):,}."
     return Picture("split", "Who holds what", says, drawn)
 
 
-def _times(record: Record) -> Picture | None:
+def _times(record: Record, times: Timeline) -> Picture | None:
     if not record.rounds:
         return None
-    times = timeline(record)
     says = "All nodes share the waiting."
     if times.straggler:
         name, share = times.straggler
         says = (
             f"The others wait for {name}: it is the slowest in {100 * share:.0f} % of the rounds."
         )
-    elif len(record.nodes) > 1:
+    elif len(times.seconds) > 1:
         says = "No node is the slowest much more often than the others."
-    return Picture("timeline", "Where the rounds' time goes", says, charts.timeline(times))
+    return Picture(
+        "timeline", "Where the rounds' time goes", says, charts.timeline(times.only(record.nodes))
+    )
 
 
 def _traffic(record: Record) -> Picture | None:

@@ -79,7 +79,7 @@ class Display:
         self.view.nodes = {name: {} for name in self._members}
         if self.quiet or self.as_json:
             return
-        for member in members:
+        for member in members[: tables.MOST]:
             told = member.described
             labels = ", ".join(told["labels"])
             mock = ", ".join(next(iter(told["mock"].values()))[:3])
@@ -87,6 +87,8 @@ class Display:
             texts = (member.name, state, told["dataset"], f"{told['rows']:,}", labels, mock)
             table.add_row(*(escape(self._fit(text)) for text in texts))
         self.console.print(table)
+        if others := members[tables.MOST :]:
+            self.console.print(f"and {len(others):,} nodes more")
 
     def event(self, event: dict[str, Any], bytes_moved: int) -> None:
         """Show a round or an evaluation as `federate` tells it."""
@@ -114,11 +116,15 @@ class Display:
     def _tell_who_is_missing(self, event: dict[str, Any]) -> None:
         here = event["nodes"].keys()
         missing = (self._members & set(event.get("drawn", self._members))) - here
-        for name in sorted(missing - self._missing):
+        lost, back = sorted(missing - self._missing), sorted(self._missing & here)
+        for name in lost[: tables.MOST]:
             why = event["errors"].get(name, "no answer")
             self.say(f"{name} is left out from round {event['round']} on: {why}")
-        for name in sorted(self._missing & here):
+        for name in back[: tables.MOST]:
             self.say(f"{name} is back in round {event['round']}")
+        for names, become in (lost, "left out"), (back, "back"):
+            if others := names[tables.MOST :]:
+                self.say(f"and {len(others):,} nodes more are {become} in round {event['round']}")
         self._missing = (self._missing | missing) - here
 
     def summary(self, summary: dict[str, Any], worst: list[tuple[str, float]], folder: str) -> None:

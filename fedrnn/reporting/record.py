@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -18,6 +18,7 @@ class Record:
     """What a run has left. Of a run that was cut off, `summary` or more may be empty.
 
     `rounds` and `evaluations` are events in their order, `problems` say what could not be read.
+    `left_out` counts the nodes of which `nodes` does not speak: see `only`.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class Record:
     evaluations: list[Values]
     weights: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    left_out: int = 0
 
     @property
     def run(self) -> Values:
@@ -44,6 +46,19 @@ class Record:
     def nodes(self) -> list[str]:
         """The names of the nodes that took part."""
         return list(self.held.get("nodes") or self.manifest.get("nodes") or {})
+
+    def only(self, names: list[str]) -> Self:
+        """Return the record for a page that has no room for more nodes than these."""
+
+        def some(told: Values) -> Values:
+            by_node = {part: told[part] for part in ("nodes", "owners") if told.get(part)}
+            return {**told, **{
+                part: {name: of[name] for name in names if name in of}
+                for part, of in by_node.items()
+            }}  # fmt: skip
+
+        left_out = len(self.nodes) - len(names)
+        return replace(self, manifest=some(self.manifest), held=some(self.held), left_out=left_out)
 
     @property
     def validation(self) -> list[Values]:

@@ -18,9 +18,13 @@ from fedrnn.reporting.faults import faults
 from fedrnn.reporting.page_model import page_model
 from fedrnn.reporting.pictures import Picture
 from fedrnn.reporting.record import Record, read
+from fedrnn.reporting.style import MOST_NODES
+from fedrnn.reporting.timeline import timeline
 
 NAME = "report.html"
 PLOTS = "plots"
+MOST_FAULTS = 50
+"""For more of them no reader has the patience."""
 TEMPLATES = Path(__file__).parent / "templates"
 EXAMPLES = {"Polish": "Kowalski", "Greek": "Papadopoulos", "Finnish": "Virtanen"}
 
@@ -33,8 +37,11 @@ def write(folder: Path) -> Path:
         OSError: it could not be written; it names the file.
     """
     record = read(folder)
-    learning, matrix = pictures.learning(record), pictures.confusion(record)
-    nodes = pictures.of_nodes(record)
+    times = timeline(record)
+    some = record.only(times.slowest(MOST_NODES))
+    learning, matrix = pictures.learning(some), pictures.confusion(record)
+    nodes = pictures.of_nodes(some, times)
+    met = faults(record)
     plots = record.folder / PLOTS
     plots.mkdir(exist_ok=True)
     for picture in [*learning, *([matrix] if matrix else []), *nodes]:
@@ -53,13 +60,15 @@ def write(folder: Path) -> Path:
             "nodes": shown(nodes),
         },
         mistakes=story.mistakes(record),
-        nodes=story.nodes(record),
+        which=pictures.which(some),
+        nodes=story.nodes(some),
         node_figures=story.NODE_FIGURES,
-        faults=faults(record),
-        job=story.job(record),
+        faults=met[:MOST_FAULTS],
+        more_faults=len(met[MOST_FAULTS:]),
+        job=story.job(some),
         commands=commands(record),
         notes=_notes(record),
-        manifest=json.dumps(record.manifest, indent=1, ensure_ascii=False),
+        manifest=json.dumps(some.manifest, indent=1, ensure_ascii=False),
     )
     path = record.folder / NAME
     path.write_text(page, encoding="utf-8")

@@ -10,16 +10,22 @@ import numpy as np
 
 from fedrnn.learning.data import Part
 from fedrnn.reporting.heatmap import heatmap
-from fedrnn.reporting.style import svg
+from fedrnn.reporting.style import MOST_NODES, svg
 
 Counts = Mapping[str, Mapping[Part, Mapping[str, int]]]
 
 
 def save_split(folder: Path, labels: tuple[str, ...], counts: Counts) -> None:
-    """Write the names per label and node, all parts together, as a table and as a picture."""
-    table = [[_names(counts[node], label) for node in counts] for label in labels]
-    _write_table(folder / "split.csv", list(counts), labels, table)
-    drawn = heatmap(labels, list(counts), np.array(table))
+    """Write the names per label and node, all parts together, as a table and as a picture.
+
+    The picture has the nodes that hold most, if there are more than it has room for.
+    """
+    nodes = list(counts)
+    table = [[_names(counts[node], label) for node in nodes] for label in labels]
+    _write_table(folder / "split.csv", nodes, labels, table)
+    held = np.array(table)
+    most = np.sort(np.argsort(-held.sum(axis=0), kind="stable")[:MOST_NODES])
+    drawn = heatmap(labels, [nodes[n] for n in most], held[:, most])
     (folder / "split.svg").write_text(svg(drawn), encoding="utf-8")
 
 

@@ -58,7 +58,7 @@ def _sharing(record: Record) -> str:
     held = [set(node["labels"]) for node in record.held.get("nodes", {}).values()]
     if len(held) < 2:
         return ""
-    if not any(a & b for n, a in enumerate(held) for b in held[n + 1 :]):
+    if len(set().union(*held)) == sum(map(len, held)):
         return "without a label in common"
     return ""
 

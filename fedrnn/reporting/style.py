@@ -32,6 +32,8 @@ VARIABLES = {
 """The colours by the names that they have in report.css."""
 WIDTH = 5.0
 """Inches of a chart: 360 points, so that its text is legible on a phone."""
+MOST_NODES = 20
+"""Nodes for which a chart or a page has room."""
 LONGEST = 20
 """Characters of a name for which a chart has room."""
 

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from fedrnn.datasite.layout import printable
 
+MOST = 20
+"""Nodes that a table has rows for: more would push away what stands above it."""
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
 
 
@@ -23,17 +25,27 @@ def percent(fraction: float | None) -> str:
 
 
 def nodes(summary: dict[str, Any]) -> Table:
-    """Return how the model does on the test part of every node."""
+    """Return how the model does on the test part of each node, of many those of the worst."""
     dropped = any(node["dropped_updates"] for node in summary["nodes"].values())
     table = Table("node", "test\nnames", box=None, pad_edge=False)
     for name in (*FIGURES, *(["dropped updates"] if dropped else [])):
         table.add_column(words(name).replace(" ", "\n"), justify="right", no_wrap=True)
+    worst = sorted(summary["nodes"], key=lambda name: _accuracy(summary["nodes"][name]))[:MOST]
     for name, node in summary["nodes"].items():
+        if name not in worst:
+            continue
         tested = node["test"] or {}
         cells = [escape(printable(name)), f"{tested.get('examples', 0):,}"]
         cells += [percent(tested.get(figure)) for figure in FIGURES]
         table.add_row(*cells, *([str(node["dropped_updates"])] if dropped else []))
+    if others := len(summary["nodes"]) - len(worst):
+        table.caption = f"and {others:,} nodes more, which are no worse: summary.json"
+        table.caption_justify = "left"
     return table
+
+
+def _accuracy(node: dict[str, Any]) -> float:
+    return float((node["test"] or {}).get("accuracy", 2.0))  # what was not tested is last
 
 
 def comparison(summary: dict[str, Any]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,19 @@ class Timeline:
     def totals(self) -> dict[str, NDArray[np.float64]]:
         """Seconds [3] of all rounds by node."""
         return {name: np.nansum(rows, axis=0) for name, rows in self.seconds.items()}
+
+    def slowest(self, most: int) -> list[str]:
+        """Return the nodes if they are so many at most, else the slowest of them in the median."""
+        if len(self.seconds) <= most:
+            return list(self.seconds)
+        busy = {name: rows[:, :2].sum(axis=1) for name, rows in self.seconds.items()}
+        known = {name: rows[~np.isnan(rows)] for name, rows in busy.items()}
+        medians = {name: np.median(rows) if len(rows) else 0 for name, rows in known.items()}
+        return sorted(medians, key=lambda name: -medians[name])[:most]
+
+    def only(self, names: list[str]) -> Timeline:
+        """Return that of these nodes."""
+        return replace(self, seconds={name: self.seconds[name] for name in names})
 
     @property
     def straggler(self) -> tuple[str, float] | None:

@@ -92,6 +92,26 @@ def test_it_fits_a_terminal_of_any_width_and_of_ascii_alone(view, width, encodin
     assert "pi1" in text and "102" in text
 
 
+def test_a_thousand_nodes_leave_the_other_lines_on_the_screen(view):
+    many = {f"node{number:03}": 0.5 for number in range(1000)}
+    view.take(a_round(102, **many), 9.9)
+    view.nodes["node700"]["train"]["compute_seconds"] = 9.0
+    away = sorted({"pi1", "pi2"} & view.nodes.keys())
+    lines = drawn(view, 80).splitlines()
+    assert len(lines) == 24  # rich's terminal has 25
+    assert [line.split()[0] for line in lines[1:4]] == [*away, "node700"]
+    assert lines[-4].startswith("and 983 nodes more") and "round 102 of 300" in lines[-3]
+
+
+def test_many_nodes_are_told_in_few_lines(capsys):
+    display = Display(300)
+    display._members = {f"node{number:03}" for number in range(1000)}
+    display.event(a_round(1), 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "is left out" in line]) == 20
+    assert "and 980 nodes more are left out in round 1" in lines[20]
+
+
 def test_a_sparkline_grows_from_zero():
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
     assert sparkline([0.0, 1.0], ASCII_BARS) == "_@"

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import time
 
 import pytest
 
@@ -120,6 +121,20 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(run, name):
     (run / name).write_bytes(b'{"accuracy": 0.')
     page = report.write(run).read_text()
     assert f"{name} cannot be read" in page and 'id="accuracy"' in page
+
+
+def test_a_thousand_nodes_make_a_page_of_the_slowest(tmp_path):
+    names = tuple(f"node{number}" for number in range(1000))
+    folder = make_run(tmp_path / "run", nodes=names, straggler=700)
+    edit_rounds(folder, lambda event: all(event["nodes"].pop(name) for name in names[:200]))
+    started = time.process_time()
+    path = report.write(folder)
+    assert time.process_time() - started <= 10 and path.stat().st_size <= 2e6
+    page = html.unescape(path.read_text())
+    assert page.count("Shown: the 20 slowest of 1,000 nodes.") >= 8
+    assert page.count('<th scope="row">node700</th>') == 2  # its figures, its owner
+    assert "The others wait for node700: it is the slowest in 100 % of the rounds" in page
+    assert "And 1,150 more: metrics.jsonl" in page
 
 
 def test_one_node_and_one_round_make_a_page(tmp_path):

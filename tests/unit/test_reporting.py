@@ -86,6 +86,29 @@ def test_the_tables_fit_a_terminal_and_tell_the_same(finished):
     assert "central, same network" in text
 
 
+def test_of_many_nodes_the_worst_have_a_row(finished):
+    _, summary = finished
+    one = summary["nodes"]["pi1"]
+    summary["nodes"] = {
+        f"node{n:03}": {**one, "test": {**one["test"], "accuracy": (n * 7 % 1000) / 1000}}
+        for n in range(1000)
+    }
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(tables.nodes(summary))
+    lines = console.export_text().splitlines()
+    rows = [line.split()[0] for line in lines if line.startswith("node") and "%" in line]
+    assert len(rows) == 20 and all(int(name[4:]) * 7 % 1000 < 20 for name in rows)
+    assert "and 980 nodes more" in lines[-1]
+
+
+def test_the_picture_of_the_split_has_the_nodes_that_hold_most(tmp_path):
+    parts = {f"node{n:03}": {"train": {"Greek": n}} for n in range(1000)}
+    save_split(tmp_path, ("Greek",), parts)
+    assert len((tmp_path / "split.csv").read_text().splitlines()[0].split(",")) == 1001
+    text = " ".join(ElementTree.parse(tmp_path / "split.svg").getroot().itertext())
+    assert "node980" in text and "node979" not in text
+
+
 def test_jobs_are_left_behind_where_a_node_was_out_of_reach_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RUNS", tmp_path)
     ends = {"a": {"pi1": "done"}, "b": {"pi1": "done", "pi2": "unknown: it does not answer"}}
