@@ -14,11 +14,11 @@ from typing import Any
 import asyncssh
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from fedrnn.datasite.layout import printable
 from fedrnn.inventory import DEFAULT, Inventory, InventoryError, Node, read_inventory
 from fedrnn.reporting.glance import PROBE, Row, glance, unreachable
+from fedrnn.reporting.tables import fit
 
 SECONDS = 15.0  # a Pi that answers later than that is not healthy
 NARROW = 110  # columns below which a table would be a column of letters
@@ -79,9 +79,9 @@ def table(rows: list[Row], encoding: str) -> Table:
     for head in HEADS:
         shown.add_column(head, overflow="fold")
     for row in rows:
-        name = _fit(row["node"], encoding)
+        name = fit(row["node"], encoding)
         name.stylize("green" if is_healthy(row) else "red")
-        shown.add_row(name, *(_fit(cell, encoding) for cell in _cells(row)))
+        shown.add_row(name, *(fit(cell, encoding) for cell in _cells(row)))
     return shown
 
 
@@ -119,26 +119,20 @@ def _age(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def _fit(text: str, encoding: str) -> Text:
-    """Return text of nodes as this terminal can show it, lines as lines."""
-    told = "\n".join(printable(line) for line in text.split("\n"))
-    return Text(told.encode(encoding, "replace").decode(encoding))
-
-
 def show(console: Console, rows: list[Row]) -> None:
     """Print the table, and below it what is wrong; in a narrow terminal a list."""
     encoding = console.encoding
     if console.width < NARROW:
         for row in rows:
-            console.print(_fit(row["node"], encoding))
+            console.print(fit(row["node"], encoding))
             for head, cell in zip(HEADS[1:], _cells(row), strict=False):
-                console.print(_fit(f"  {head}: {cell.replace(chr(10), ', ')}", encoding))
+                console.print(fit(f"  {head}: {cell.replace(chr(10), ', ')}", encoding))
     else:
         console.print(table(rows, encoding))
     for row in rows:
         for colour, lines in (("red", row["problems"]), ("yellow", row["notices"])):
             for line in lines:
-                told = _fit(f"{row['node']}: {line}", encoding)
+                told = fit(f"{row['node']}: {line}", encoding)
                 told.stylize(colour)
                 console.print(told)
     well = sum(map(is_healthy, rows))

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fedrnn.datasite.layout import printable
+from fedrnn.reporting.tables import fit
 
 BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 WIDE, MEDIUM = 78, 50
@@ -89,8 +89,7 @@ class View:
             colour = {"trains": "green", "waits": "default"}.get(cells["state"], "red")
             state = Text(cells["state"], style=colour)
             rest = (cells[head] for head in heads[2:])
-            told = printable(name).encode(encoding, "replace").decode(encoding)
-            table.add_row(Text(told[: max(8, width // 3)]), state, *rest)
+            table.add_row(fit(name, encoding)[: max(8, width // 3)], state, *rest)
         return table
 
     def _lines(self, width: int, bars: str) -> list[RenderableType]:

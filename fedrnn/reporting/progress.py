@@ -9,10 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from fedrnn.datasite.layout import printable
 from fedrnn.reporting import tables
 from fedrnn.reporting.live import REFRESH, View
 
@@ -55,18 +54,17 @@ class Display:
         if self.as_json:
             self._object({"event": "message", "seconds": round(seconds, 3), "text": text})
         else:
-            told = f"[dim]{seconds:6.1f} s[/dim]  {escape(self._fit(text))}"
-            self.console.print(told, soft_wrap=True)
+            self.console.print(
+                Text(f"{seconds:6.1f} s", "dim") + "  " + self._fit(text), soft_wrap=True
+            )
 
     def phase(self, text: str) -> None:
         """Print such a line, too, unless nobody wants to know."""
         if not self.quiet:
             self.say(text)
 
-    def _fit(self, text: str) -> str:
-        """Return text of others as this terminal can show it."""
-        encoding = self.console.encoding
-        return printable(text).encode(encoding, "replace").decode(encoding)
+    def _fit(self, text: str) -> Text:
+        return tables.fit(text, self.console.encoding)
 
     def _object(self, values: dict[str, Any]) -> None:
         print(json.dumps(_plain(values), allow_nan=False), flush=True)
@@ -74,7 +72,10 @@ class Display:
     def nodes(self, members: list[Any], states: dict[str, str]) -> None:
         """Print how the job of each node is, and what it says of its data: counts, and no row."""
         heads = ("node", "job", "data set", "rows", "labels", "mock sample (made up)")
-        table = Table(*heads, box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        room = len(heads) if self.console.width >= tables.WIDE else 2
+        for head in heads[:room]:
+            table.add_column(head, overflow="fold")
         self._members = {member.name for member in members}
         self.view.nodes = {name: {} for name in self._members}
         if self.quiet or self.as_json:
@@ -85,7 +86,7 @@ class Display:
             mock = ", ".join(next(iter(told["mock"].values()))[:3])
             state = states[member.name]
             texts = (member.name, state, told["dataset"], f"{told['rows']:,}", labels, mock)
-            table.add_row(*(escape(self._fit(text)) for text in texts))
+            table.add_row(*map(self._fit, texts[:room]))
         self.console.print(table)
         if others := members[tables.MOST :]:
             self.console.print(f"and {len(others):,} nodes more")
@@ -133,25 +134,28 @@ class Display:
             self._object({"event": "summary", "folder": folder, **summary})
             return
         if self.quiet:
-            self.console.print(folder, markup=False)
+            self.console.print(self._fit(folder))
             return
         table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name in tables.FIGURES:
             value = summary[name]
             shown = "not measured: interrupted" if value is None else tables.percent(value)
             table.add_row(tables.words(name), shown)
-        table.add_row("worst", ", ".join(f"{label} {100 * r:.0f} %" for label, r in worst))
+        weak = ", ".join(f"{label} {100 * recall:.0f} %" for label, recall in worst)
+        table.add_row("worst", self._fit(weak))
         moved = f"{summary['bytes_up'] / 1e6:.1f} MB up, {summary['bytes_down'] / 1e6:.1f} MB down"
         table.add_row("traffic", moved)
         seconds = summary["round_seconds"]
         table.add_row("rounds", f"{summary['rounds']} of {seconds['median']:.3f} s (median)")
         table.add_row("in all", f"{summary['seconds_total']:.0f} s")
-        table.add_row("results", folder)
+        table.add_row("results", self._fit(folder))
         self.console.print()
-        self.console.print(tables.nodes(summary))
+        self.console.print(tables.nodes(summary, self.console))
         if "comparison" in summary:
             self.console.print()
-            self.console.print(tables.comparison(summary))
+            self.console.print(tables.comparison(summary, self.console))
         self.console.print()
         self.console.print(table)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -19,6 +20,7 @@ from fedrnn.federation.server_app import federate
 from fedrnn.reporting import results
 from fedrnn.reporting.live import ASCII_BARS, View, sparkline
 from fedrnn.reporting.progress import Display
+from fedrnn.reporting.tables import FIGURES
 
 SMALL = RunConfig(rounds=12, hidden=8, embedding=6, batch=96, lr=3e-2)
 
@@ -158,6 +160,31 @@ def test_json_is_one_object_a_line_and_nothing_else(shown):
 def test_quiet_says_what_must_be_known_and_where_the_results_are(shown):
     lines = shown(quiet=True).splitlines()
     assert len(lines) == 2 and "pi2 is left out" in lines[0] and lines[1] == "runs/now"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_tables_of_a_run_fit_and_take_names_as_names(width, encoding):
+    odd = "[/x]Français"
+    seen = odd.encode(encoding, "replace").decode(encoding)
+    test = {"examples": 1100, **dict.fromkeys(FIGURES, 0.5)}
+    node = {"test": test, "dropped_updates": 3}
+    summary = {
+        **test, "bytes_up": 2e6, "bytes_down": 5e6, "rounds": 300, "seconds_total": 31.0,
+        "round_seconds": {"median": 0.1}, "nodes": {odd: node, 30 * "long": node},
+        "comparison": {"gradient, federated": {**test, "seconds": 9.0}},
+    }  # fmt: skip
+    described = {"dataset": odd, "rows": 3, "labels": [odd, "Greek"], "mock": {odd: [odd]}}
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    display = Display(300)
+    display.console = Console(file=file, width=width, highlight=False, soft_wrap=True)
+    display.nodes([SimpleNamespace(name=odd, described=described)], {odd: odd})
+    display.summary(summary, [(odd, 0.2), ("Greek", 0.3)], "runs/" + 20 * "é")
+    file.flush()
+    text = file.buffer.getvalue().decode(encoding)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert f"worst              {seen} 20 %" in text and text.count(seen) >= 2
+    assert "50.0 %" in text and ("calibration" in text.split("accuracy")[1]) == (width == 80)
 
 
 def test_tensorboard_reads_what_a_run_wrote(make_grid, tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def test_the_summary_has_every_figure_for_each_node_and_for_all(finished):
 def test_the_tables_fit_a_terminal_and_tell_the_same(finished):
     _, summary = finished
     console = Console(width=80, record=True, file=io.StringIO())
-    for table in (tables.nodes(summary), tables.comparison(summary)):
+    for table in (tables.nodes(summary, console), tables.comparison(summary, console)):
         console.print(table)
     text = console.export_text()
     assert "macro-recall" in text and "dropped" in text and "…" not in text
@@ -94,7 +94,7 @@ def test_of_many_nodes_the_worst_have_a_row(finished):
         for n in range(1000)
     }
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(tables.nodes(summary))
+    console.print(tables.nodes(summary, console))
     lines = console.export_text().splitlines()
     rows = [line.split()[0] for line in lines if line.startswith("node") and "%" in line]
     assert len(rows) == 20 and all(int(name[4:]) * 7 % 1000 < 20 for name in rows)
