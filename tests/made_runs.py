@@ -96,7 +96,8 @@ def _evaluation(number: int, rounds: int, nodes: tuple[str, ...], part: str) -> 
     reached = 0.7 * number / rounds
     by_node = {
         name: {"accuracy": reached + 0.01 * n, "loss": 1.0, "examples": 100, "celsius": 50.0 + n,
-               "throttled": 0.0, "memory_free_mb": 400.0, "swap_used_mb": 12.0}
+               "throttled": float(0x50005 if n == 0 and 2 * number > rounds else 0),
+               "memory_free_mb": 400.0, "swap_used_mb": 12.0}
         for n, name in enumerate(nodes)
     }  # fmt: skip
     return {"event": "evaluation", "part": part, "round": number, "accuracy": reached,

@@ -8,11 +8,14 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedrnn.reporting import style
+from fedrnn.reporting.glance import CONDITIONS
 from fedrnn.reporting.record import Record
 from fedrnn.reporting.style import BLUE, IDLE, INK, MUTED, ORANGE, SERIES, dress, plain
+from fedrnn.reporting.throttling import now
 from fedrnn.reporting.timeline import PHASES, Timeline
 
 FEW = len(SERIES)
@@ -95,6 +98,37 @@ def health(record: Record, figure: str, unit: str) -> Figure | None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} {unit}"))
     return _by_round(drawn, axes, len(lines))
+
+
+def throttled(told: Mapping[str, Mapping[int, int]]) -> Figure:
+    """What slowed each board down, up to each evaluation: a row per node, shared by what held."""
+    drawn = style.figure(0.95 + 0.36 * len(told))
+    axes = dress(drawn.add_subplot())
+    axes.grid(visible=False)
+    kinds: tuple[int | None, ...] = (*CONDITIONS, None)
+    colours = dict(zip(kinds, (ORANGE, *SERIES[2:], IDLE), strict=True))
+    seen = set()
+    for row, rounds in enumerate(told.values()):
+        for before, (number, flags) in zip((0, *rounds), rounds.items(), strict=False):
+            held: Sequence[int | None] = now(flags) or [None]
+            high = 0.7 / len(held)
+            for place, bit in enumerate(held):
+                axes.add_patch(Rectangle(
+                    (before, row - 0.35 + high * place), number - before, high, linewidth=0,
+                    color=colours[bit], gid=f"data-{row}-{number}-{place}",
+                ))  # fmt: skip
+                seen.add(bit)
+    for bit in kinds:
+        if bit in seen:
+            label = "nothing" if bit is None else CONDITIONS[bit]
+            axes.add_patch(Rectangle((0, 0), 0, 0, color=colours[bit], label=label))
+    axes.set_yticks(np.arange(len(told)), [plain(name) for name in told], color=INK)
+    axes.set_xlim(0, max(number for rounds in told.values() for number in rounds))
+    axes.set_ylim(len(told) - 0.5, -0.5)
+    axes.set_xlabel("round", color=MUTED, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    style.legend(axes, 2)
+    return drawn
 
 
 def traffic(record: Record) -> Figure:

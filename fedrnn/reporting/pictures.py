@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from fedrnn.reporting import charts
+from fedrnn.reporting import charts, throttling
 from fedrnn.reporting.heatmap import heatmap
 from fedrnn.reporting.record import Record
 from fedrnn.reporting.style import inline, png, svg
@@ -84,7 +84,7 @@ def of_nodes(record: Record, times: Timeline) -> list[Picture]:
     """
     made = [picture for picture in (
         _held(record), _times(record, times), _traffic(record), _memory(record),
-        _health(record, "celsius", "Temperature", "°C"),
+        _health(record, "celsius", "Temperature", "°C"), _throttled(record),
         _health(record, "memory_free_mb", "Free memory", "MB"),
         _health(record, "swap_used_mb", "Swap in use", "MB"),
     ) if picture]  # fmt: skip
@@ -129,6 +129,13 @@ def _memory(record: Record) -> Picture | None:
     if not record.rounds:
         return None
     return Picture("memory", "Memory", "Peak resident memory of the worker.", charts.memory(record))
+
+
+def _throttled(record: Record) -> Picture | None:
+    if not (told := throttling.throttling(record)):
+        return None
+    drawn = charts.throttled(told)
+    return Picture("throttled", "What slowed the boards down", throttling.words(told), drawn)
 
 
 def _health(record: Record, figure: str, title: str, unit: str) -> Picture | None:

@@ -20,7 +20,7 @@ ODD = [
 ]  # fmt: skip
 CHARTS = {
     "accuracy": 4, "loss": 4, "confusion": 16, "split": 6, "timeline": 9, "traffic": 6, "memory": 3,
-    "celsius": 3, "memory-free-mb": 3, "swap-used-mb": 3,
+    "celsius": 3, "throttled": 42, "memory-free-mb": 3, "swap-used-mb": 3,
 }  # fmt: skip
 
 

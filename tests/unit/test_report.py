@@ -11,7 +11,7 @@ from fedrnn import report as command
 from fedrnn.arguments import parse
 from fedrnn.federation import health as board
 from fedrnn.plan import _config
-from fedrnn.reporting import compare, report, story
+from fedrnn.reporting import compare, report, story, throttling
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
 from fedrnn.reporting.record import read
@@ -31,9 +31,13 @@ def edit(path, change):
 
 
 def edit_rounds(folder, change):
-    """Let `change` edit each round's event, and drop those for which it returns False."""
+    edit_events(folder, "round", change)
+
+
+def edit_events(folder, kind, change):
+    """Let `change` edit each event of a kind, and drop those for which it returns False."""
     events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    kept = [e for e in events if e["event"] != "round" or change(e) is not False]
+    kept = [e for e in events if e["event"] != kind or change(e) is not False]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
 
 
@@ -218,6 +222,23 @@ def test_a_board_tells_what_its_kernel_does(tmp_path, monkeypatch):
     (tmp_path / "run/systemd").mkdir(parents=True)
     (tmp_path / "run/systemd/container").write_text("podman\n")
     assert board.health() == {}
+
+
+def test_what_slowed_a_board_down_is_told_in_words(run):
+    page = html.unescape(report.write(run).read_text())
+    told = "What held at evaluations: pi1 under-voltage, 50 %; pi1 throttled, 50 %."
+    assert told in page and (run / "plots" / "throttled.png").exists()
+
+    def change(event):
+        for name, flags in {"pi1": 0.0, "pi2": float(0x80000)}.items():
+            event["by_node"][name]["throttled"] = flags
+        del event["by_node"]["pi3"]["throttled"]
+
+    edit_events(run, "evaluation", change)
+    flags = throttling.throttling(read(run))
+    assert list(flags) == ["pi1", "pi2"]
+    assert "pi2 soft limit of temperature, at none, but since" in throttling.words(flags)
+    assert throttling.words({"pi1": {4: 0}}).startswith("No board")
 
 
 def test_runs_are_compared_by_what_differs(tmp_path, capsys):
