@@ -12,10 +12,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedrnn.reporting import style
-from fedrnn.reporting.glance import CONDITIONS
 from fedrnn.reporting.record import Record
 from fedrnn.reporting.style import BLUE, IDLE, INK, MUTED, ORANGE, SERIES, dress, plain
-from fedrnn.reporting.throttling import now
+from fedrnn.reporting.throttling import CONDITIONS, now
 from fedrnn.reporting.timeline import PHASES, Timeline
 
 FEW = len(SERIES)

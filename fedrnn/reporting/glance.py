@@ -27,8 +27,6 @@ PROBE = "\n".join(
 )
 PAST = "since it was switched on"
 """What was and is no more is told, and counts as healthy."""
-CONDITIONS: dict[int, str] = {checks.UNDER_VOLTAGE: "under-voltage", **checks.THROTTLED}
-"""By their bit in `vcgencmd get_throttled`; 16 bits higher: since it was switched on."""
 Row = dict[str, Any]
 
 

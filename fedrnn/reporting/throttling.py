@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from fedrnn.reporting.glance import CONDITIONS
 from fedrnn.reporting.record import Record
+
+CONDITIONS = {
+    0: "under-voltage",
+    1: "the frequency is capped",
+    2: "throttled",
+    3: "soft limit of temperature",
+}
+"""By their bit in `vcgencmd get_throttled`; 16 bits higher: since it was switched on. The words are
+those of role preflight, on whose files a run does not depend."""
 
 
 def now(flags: int) -> list[int]:
