@@ -74,6 +74,8 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         "compare": asked.compare,
         "engine": asked.engine,
         "min_nodes": asked.min_nodes,
+        # The config has what an engine makes of it.
+        "timeout": former.asked.get("timeout") if former else config.timeout,
         "inventory": str((asked.inventory or DEFAULT).absolute()),
     }
     plan = partial(Plan, min_nodes=asked.min_nodes, asked=told, engine=asked.engine, former=former)

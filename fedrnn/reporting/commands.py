@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 from fedrnn.config import DEFAULT_ROUNDS, OPTIONS, RunConfig
 from fedrnn.reporting.record import Record
@@ -22,15 +23,20 @@ def commands(record: Record) -> list[str]:
     commit = str(controller.get("commit", ""))
     if len(commit) == 40 and commit.isalnum():
         lines.append(f"git checkout {commit}")
-    lines.append("make venv")
+    engine = record.engine
+    lines.append("make simulation" if engine == "simulation" else "make venv")
+    lines.append("source .venv/bin/activate")
     if asked.get("local") is None:
-        lines.append(f"ansible-playbook{_inventory(asked, '-i')} site.yml")
+        books = ["site.yml"] + ["playbooks/flower.yml"] * (engine == "superlink")
+        lines += [f"ansible-playbook{_inventory(asked, '-i')} {book}" for book in books]
     lines.append(_run(record, asked))
     return lines
 
 
-def _run(record: Record, asked: dict[str, object]) -> str:
+def _run(record: Record, asked: dict[str, Any]) -> str:
     config = RunConfig.from_dict(record.run)
+    if asked.get("timeout"):
+        config = replace(config, timeout=asked["timeout"])
     words = ["python -m fedrnn.run"]
     if asked.get("local") is None:
         words[0] += _inventory(asked, "--inventory")
@@ -40,6 +46,10 @@ def _run(record: Record, asked: dict[str, object]) -> str:
         words += ["--local", str(asked["local"])]
         if config.split != RunConfig.split:
             words += ["--split", config.split]
+    if record.engine != "ssh":
+        words += ["--engine", record.engine]
+    if record.engine == "superlink":
+        words.append("--without-governance")
     if config.strategy != RunConfig.strategy:
         words += ["--strategy", config.strategy]
     if config.rounds != DEFAULT_ROUNDS[config.strategy]:
@@ -65,7 +75,7 @@ def _run(record: Record, asked: dict[str, object]) -> str:
     return words[0] + "".join(f" {shlex.quote(word)}" for word in words[1:])
 
 
-def _inventory(asked: dict[str, object], flag: str) -> str:
+def _inventory(asked: dict[str, Any], flag: str) -> str:
     """Return the option, and nothing for the lab, which is the default."""
     path = str(asked.get("inventory") or "")
     return "" if not path or path.endswith("inventory/lab") else f" {flag} {shlex.quote(path)}"

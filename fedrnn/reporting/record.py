@@ -38,6 +38,11 @@ class Record:
         return dict(self.manifest.get("run") or self.config.get("run") or {})
 
     @property
+    def engine(self) -> str:
+        """What carried the run: see `--engine`."""
+        return str(self.manifest.get("engine", "ssh"))
+
+    @property
     def labels(self) -> list[str]:
         """The labels in the order of the network's outputs."""
         return list(self.held.get("labels") or self.config.get("labels") or [])

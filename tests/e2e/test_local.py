@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from fedrnn.reporting.commands import commands
+from fedrnn.reporting.record import read
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -167,3 +170,18 @@ def test_an_inventory_without_nodes_is_refused(checkout):
     (checkout / "empty.yml").write_text("nodes:\n")
     done = python(checkout, "run", "--inventory", "empty.yml")
     assert done.returncode == 2 and "no host in its group 'nodes'" in done.stderr
+
+
+def test_the_commands_of_the_report_come_to_the_same_model(checkout):
+    words = ["--local", "2", "--rounds", "6", "--seed", "3", "--hidden", "16", "--split", "iid"]
+    before = train(checkout, *words, "--set", "batch=192", "--set", "lr=0.013")
+    folder = (checkout / "runs" / "latest").resolve()
+    lines = commands(read(folder))
+    assert lines[-2] == "source .venv/bin/activate"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    again = subprocess.run(
+        lines[-1], shell=True, cwd=checkout, env={**os.environ, "PATH": path}, timeout=300
+    )
+    assert again.returncode == 0 and (checkout / "runs" / "latest").resolve() != folder
+    after = json.loads((checkout / "runs" / "latest" / "summary.json").read_text())
+    assert after["model_sha256"] == before["model_sha256"]

@@ -34,7 +34,7 @@ def test_simulated_nodes_take_turns_and_are_given_the_time():
         plan = make_plan(parse([*words, "--set", "sample=0.1"]), stack)
     assert plan.engine == "simulation" and plan.links == {}
     assert len(plan.names) == len(plan.held) == 1000 and plan.config.sample == 0.1
-    assert plan.config.timeout > 1000
+    assert plan.config.timeout > 1000 and plan.asked["timeout"] == 60
 
 
 def test_more_nodes_than_there_are_languages_are_refused(capsys):

@@ -14,6 +14,7 @@ from fedrnn.plan import _config
 from fedrnn.reporting import compare, report, story, throttling
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
+from fedrnn.reporting.glance import checks
 from fedrnn.reporting.record import read
 from fedrnn.reporting.timeline import timeline
 from tests.made_runs import make_run
@@ -178,21 +179,28 @@ def test_no_run_is_refused_in_a_sentence(tmp_path, capsys):
         ],
         ["--hidden", "40", "--set", "logit_adjustment=0.2", "--model", "lstm", "--compare"],
         ["--min-nodes", "2"],
+        ["--local", "40", "--engine", "simulation", "--set", "sample=0.5"],
+        ["--local", "40", "--engine", "simulation", "--set", "timeout=20"],
+        ["--engine", "superlink", "--without-governance", "--strategy", "fedavg"],
     ],
 )
 def test_the_commands_ask_for_the_same_run(run, words):
     asked = parse(words)
     nodes = [name for name in asked.nodes.split(",") if name]
     settings = {**_config(asked).to_dict(), "nodes": nodes}
-    told = {name: getattr(asked, name) for name in ("local", "compare", "min_nodes")}
+    told = {name: getattr(asked, name) for name in ("local", "compare", "min_nodes", "engine")}
 
     def change(manifest):
-        manifest["run"] = settings
-        manifest["asked"].update(told)
+        manifest["run"] = {**settings, "timeout": 77.0}  # as an engine has made it longer
+        manifest["asked"].update(told, timeout=settings["timeout"])
+        manifest["engine"] = asked.engine
 
     edit(run / "manifest.json", change)
     lines = commands(read(run))
     assert lines[0] == "git checkout " + 40 * "f"
+    assert lines[1] == ("make simulation" if asked.engine == "simulation" else "make venv")
+    assert lines[2] == "source .venv/bin/activate"
+    assert ("ansible-playbook playbooks/flower.yml" in lines) == (asked.engine == "superlink")
     assert any("site.yml" in line for line in lines) == (asked.local is None)
     again = parse(lines[-1].removeprefix("python -m fedrnn.run").split())
     assert _config(again) == _config(asked) and again.nodes == asked.nodes
@@ -239,6 +247,11 @@ def test_what_slowed_a_board_down_is_told_in_words(run):
     assert list(flags) == ["pi1", "pi2"]
     assert "pi2 soft limit of temperature, at none, but since" in throttling.words(flags)
     assert throttling.words({"pi1": {4: 0}}).startswith("No board")
+
+
+def test_the_conditions_of_a_board_are_those_that_preflight_tells():
+    known = {checks.UNDER_VOLTAGE: "under-voltage", **checks.THROTTLED}
+    assert known == throttling.CONDITIONS
 
 
 def test_runs_are_compared_by_what_differs(tmp_path, capsys):
