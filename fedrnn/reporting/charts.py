@@ -15,7 +15,7 @@ from fedrnn.reporting import style
 from fedrnn.reporting.record import Record
 from fedrnn.reporting.style import BLUE, IDLE, INK, MUTED, ORANGE, SERIES, dress, plain
 from fedrnn.reporting.throttling import CONDITIONS, now
-from fedrnn.reporting.timeline import PHASES, Timeline
+from fedrnn.reporting.timeline import Timeline
 
 FEW = len(SERIES)
 """Nodes up to which each has a colour and a name; more are drawn alike."""
@@ -177,11 +177,13 @@ def timeline(times: Timeline) -> Figure:
             sums = np.nan_to_num(binned.sum(axis=1))
             highest = max(highest, float(np.quantile(sums, 0.98, method="lower")))
             floor = np.zeros(len(binned))
-            for phase, values, colour in zip(PHASES, binned.T, colours, strict=True):
+            for phase, values, colour in zip(times.phases, binned.T, colours, strict=True):
+                if not phase:
+                    continue
                 known = np.nan_to_num(values)
                 axes.fill_between(
                     times.rounds[edges[:-1]], floor, floor + known, color=colour, linewidth=0,
-                    label=phase, step="post", gid=f"data-{phase}",
+                    label=phase, step="post", gid=f"data-{phase[:4]}",
                 )  # fmt: skip
                 floor = floor + known
         axes.set_ylabel(

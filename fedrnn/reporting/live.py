@@ -101,7 +101,7 @@ class View:
         ]
         if self.accuracy:
             spark = sparkline(self.accuracy, bars)
-            told = f"accuracy {100 * self.accuracy[-1]:.1f} %  {self.megabytes:.1f} MB"
+            told = f"accuracy {100 * self.accuracy[-1]:.1f} %{counted(self.megabytes)}"
             lines.insert(1, Text(f"{spark}  {told}", no_wrap=True, overflow="crop"))
         return lines
 
@@ -123,6 +123,11 @@ def _cells(node: dict[str, Any]) -> dict[str, str]:
         "free": told(node.get("memory_free_mb"), " MB"),
         "swap": told(node.get("swap_used_mb"), " MB"),
     }
+
+
+def counted(megabytes: float) -> str:
+    """Return the traffic, nothing where the engine counts none."""
+    return f"  {megabytes:.1f} MB" if megabytes else ""
 
 
 def sparkline(values: list[float], bars: str = BARS, most: int = 24) -> str:

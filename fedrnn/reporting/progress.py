@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedrnn.reporting import tables
-from fedrnn.reporting.live import REFRESH, View
+from fedrnn.reporting.live import REFRESH, View, counted
 
 PLAIN_LINES = 25  # as many lines of rounds as a run prints without a terminal
 
@@ -105,7 +105,7 @@ class Display:
         number = event["round"]
         figures = (
             f"loss {event['loss']:.3f}{self.accuracy}"
-            f"  {event['seconds']:.3f} s/round  {bytes_moved / 1e6:.1f} MB"
+            f"  {event['seconds']:.3f} s/round" + counted(bytes_moved / 1e6)
         )
         if self.is_live or self.quiet:
             return
@@ -145,7 +145,8 @@ class Display:
             table.add_row(tables.words(name), shown)
         weak = ", ".join(f"{label} {100 * recall:.0f} %" for label, recall in worst)
         table.add_row("worst", self._fit(weak))
-        moved = f"{summary['bytes_up'] / 1e6:.1f} MB up, {summary['bytes_down'] / 1e6:.1f} MB down"
+        up, down = summary["bytes_up"] / 1e6, summary["bytes_down"] / 1e6
+        moved = f"{up:.1f} MB up, {down:.1f} MB down" if up or down else "not counted"
         table.add_row("traffic", moved)
         seconds = summary["round_seconds"]
         table.add_row("rounds", f"{summary['rounds']} of {seconds['median']:.3f} s (median)")

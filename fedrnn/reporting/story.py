@@ -29,8 +29,8 @@ def seconds(record: Record) -> float:
 
 def moved(record: Record) -> float | None:
     """Return the megabytes that the run moved, both ways; None where nobody counted."""
-    if "bytes_up" in record.summary:
-        return float(record.summary["bytes_up"] + record.summary["bytes_down"]) / 1e6
+    if whole := record.summary.get("bytes_up", 0) + record.summary.get("bytes_down", 0):
+        return float(whole) / 1e6
     last = record.rounds[-1].get("traffic") if record.rounds else None
     return float(sum(node["up"] + node["down"] for node in last.values())) / 1e6 if last else None
 
@@ -121,6 +121,10 @@ def _system(node: Row) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+NOBODY = {
+    "superlink": "Nobody was asked: --without-governance. SuperNodes run what they are sent.",
+    "simulation": "Nobody was asked: the nodes were simulated, their data are the embedded names.",
+}
 APPROVALS = {"auto": "approved by the operator's allow-list", "manual": "approved by its owner"}
 
 
@@ -144,6 +148,7 @@ def job(record: Record) -> Row | None:
         "sha256": told.get("sha256", "not recorded"),
         "files": told.get("files") or {},
         "owners": owners,
+        "nobody": NOBODY.get(record.engine, "The run has not recorded whom it asked."),
     }
 
 

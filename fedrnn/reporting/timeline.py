@@ -14,10 +14,19 @@ PHASES = ("compute", "wire", "waiting")
 
 @dataclass(frozen=True)
 class Timeline:
-    """Seconds [rounds, 3] by node in the order of PHASES; NaN in rounds without the node."""
+    """Seconds [rounds, 3] by node in the order of PHASES; NaN in rounds without the node.
+
+    Unless `timed`, nobody has taken the time of the wire: it is in that of waiting.
+    """
 
     rounds: NDArray[np.int64]
     seconds: dict[str, NDArray[np.float64]]
+    timed: bool = True
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What the seconds are called; an empty name for what there is none of."""
+        return PHASES if self.timed else ("compute", "", "wire and waiting")
 
     @property
     def totals(self) -> dict[str, NDArray[np.float64]]:
@@ -69,4 +78,5 @@ def timeline(record: Record) -> Timeline:
             wire = min(whole, max(compute, float(took))) - compute
             seconds[name][row] = compute, wire, whole - compute - wire
     numbers = np.array([event["round"] for event in record.rounds], dtype=np.int64)
-    return Timeline(numbers, seconds)
+    timed = not record.rounds or any(event.get("traffic") for event in record.rounds)
+    return Timeline(numbers, seconds, timed)

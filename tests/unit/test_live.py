@@ -114,6 +114,15 @@ def test_many_nodes_are_told_in_few_lines(capsys):
     assert "and 980 nodes more are left out in round 1" in lines[20]
 
 
+def test_traffic_that_nobody_counts_is_not_told(view, capsys):
+    assert "9.6 MB" in drawn(view, 100)
+    view.take(a_round(102, pi1=0.5), 0.0)
+    line = next(line for line in drawn(view, 100).splitlines() if "accuracy" in line)
+    assert line.rstrip().endswith("accuracy 60.0 %")
+    Display(300).event(a_round(12, pi1=0.5), 0)
+    assert "s/round" in (told := capsys.readouterr().out) and "MB" not in told
+
+
 def test_a_sparkline_grows_from_zero():
     assert sparkline([0.0, 0.5, 1.0]) == "▁▅█"
     assert sparkline([0.0, 1.0], ASCII_BARS) == "_@"
@@ -184,6 +193,7 @@ def test_the_tables_of_a_run_fit_and_take_names_as_names(width, encoding):
     text = file.buffer.getvalue().decode(encoding)
     assert max(len(line) for line in text.splitlines()) <= width
     assert f"worst              {seen} 20 %" in text and text.count(seen) >= 2
+    assert "2.0 MB up, 5.0 MB" in text
     assert "50.0 %" in text and ("calibration" in text.split("accuracy")[1]) == (width == 80)
 
 

@@ -68,6 +68,16 @@ def test_the_straggler_is_named_and_the_others_wait_for_it(tmp_path):
     assert waiting > compute > times.totals["pi2"][2] and wire == pytest.approx(24 * 0.004)
 
 
+def test_what_nobody_counted_is_not_told_as_nothing(run):
+    edit(run / "summary.json", lambda summary: summary.update(bytes_up=0, bytes_down=0))
+    edit_rounds(run, lambda event: event.update(traffic={}))
+    record = read(run)
+    assert story.figures(record)[2]["value"] == "-" and timeline(record).totals["pi1"][1] == 0
+    page = report.write(run).read_text()
+    assert "wire and waiting" in page and 'id="traffic"' not in page
+    assert dict(compare.figures({"run": record}))["moved"] == ["-"]
+
+
 def test_a_node_that_was_away_is_told_with_the_reason_and_when_it_came_back(run):
     def away(event):
         if 5 <= event["round"] <= 7:
@@ -154,6 +164,23 @@ def test_one_node_and_one_round_make_a_page(tmp_path):
 def test_the_page_says_who_let_the_job_run(tmp_path, approval, said):
     page = report.write(make_run(tmp_path / "run", rounds=1, approval=approval)).read_text()
     assert html.unescape(page).count(f"{said}, for this code") == 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "nobody", "again"),
+    [("superlink", "Nobody was asked: --without-governance.", "not to the same bits"),
+     ("simulation", "Nobody was asked: the nodes were simulated", "bit for bit")],
+)  # fmt: skip
+def test_the_page_says_that_nobody_was_asked(run, engine, nobody, again):
+    def change(manifest):
+        manifest.update(engine=engine)
+        del manifest["owners"], manifest["nodes"]
+
+    edit(run / "manifest.json", change)
+    page = report.write(run).read_text()
+    assert nobody in page and again in page
+    assert ("bit for bit" in page) == (again == "bit for bit")
+    assert "approved" not in page and "The files of the code, with their hashes" in page
 
 
 def test_no_run_is_refused_in_a_sentence(tmp_path, capsys):
