@@ -69,8 +69,8 @@ def _of_whom(made: list[Picture], record: Record) -> list[Picture]:
 
 def confusion(record: Record) -> Picture | None:
     """Return the confusion matrix; None where nothing was tested."""
-    table = np.array(record.summary.get("confusion") or [])
-    if not table.size or len(table) != len(record.labels):
+    table = np.array(record.confusion)
+    if not table.size:
         return None
     drawn = heatmap(record.labels, record.labels, table, width=7.2, cell=0.24, right=True)
     says = "A row per true label, a column per answer, on test names: blue is right, orange wrong."

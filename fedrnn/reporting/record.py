@@ -10,6 +10,8 @@ from typing import Any, Self
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from fedrnn.reporting.shapes import EVENTS, FILES, misfit
+
 Values = dict[str, Any]
 
 
@@ -46,6 +48,13 @@ class Record:
     def labels(self) -> list[str]:
         """The labels in the order of the network's outputs."""
         return list(self.held.get("labels") or self.config.get("labels") or [])
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """The confusion matrix; empty where there is none, or none of these labels."""
+        table: list[list[int]] = self.summary.get("confusion") or []
+        sizes = {len(self.labels), len(table), *map(len, table)}
+        return table if len(sizes) == 1 else []
 
     @property
     def nodes(self) -> list[str]:
@@ -110,10 +119,10 @@ def _json(path: Path, problems: list[str]) -> Values:
     except (OSError, ValueError) as error:
         problems.append(f"{path.name} cannot be read: {error}")
         return {}
-    if isinstance(values, dict):
-        return values
-    problems.append(f"{path.name} is no object of JSON")
-    return {}
+    if why := misfit(FILES[path.name], values):
+        problems.append(f"{path.name} is not as a run writes it: {why}")
+        return {}
+    return dict(values)
 
 
 def _events(path: Path, problems: list[str]) -> list[Values]:
@@ -129,11 +138,13 @@ def _events(path: Path, problems: list[str]) -> list[Values]:
     for line in lines:
         try:
             event = json.loads(line)
-            event["event"]
+            fits = not misfit(EVENTS[event["event"]], event)
         except (ValueError, KeyError, TypeError):
-            broken += 1
-        else:
+            fits = False
+        if fits:
             events.append(event)
+        else:
+            broken += 1
     if broken:
         problems.append(f"{path.name}: lines that cannot be read: {broken}")
     return events

@@ -160,10 +160,9 @@ def _decision(one: Row, sha256: str | None) -> str:
 
 def mistakes(record: Record, most: int = 10) -> list[tuple[str, str, int]]:
     """Return the commonest mistakes: the true label, the answer, and how many names."""
-    confusion = record.summary.get("confusion") or []
     found = [
         (record.labels[truth], record.labels[answer], count)
-        for truth, row in enumerate(confusion)
+        for truth, row in enumerate(record.confusion)
         for answer, count in enumerate(row)
         if truth != answer and count
     ]

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,39 @@ def test_a_thousand_nodes_make_a_page_of_the_slowest(tmp_path):
     assert page.count('<th scope="row">node700</th>') == 2  # its figures, its owner
     assert "The others wait for node700: it is the slowest in 100 % of the rounds" in page
     assert "And 1,150 more: metrics.jsonl" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("metrics.jsonl", {"event": "round"}),
+        ("metrics.jsonl", {"event": "round", "round": 3, "seconds": 0.1, "nodes": None}),
+        ("metrics.jsonl", {"event": "round", "round": "3", "seconds": 0.1, "nodes": {}}),
+        ("metrics.jsonl", {"event": "nodes", "nodes": None}),
+        ("metrics.jsonl", {"event": "nodes", "nodes": {"pi1": 3}}),
+        ("metrics.jsonl", {"event": "evaluation", "part": "validation", "round": 3}),
+        ("summary.json", {"nodes": None}),
+        ("summary.json", {"accuracy": "high"}),
+        ("summary.json", {"confusion": [[1]], "nodes": {"pi1": None}}),
+        ("summary.json", {"nodes": {}, "bytes_up": {}}),
+        ("manifest.json", {"nodes": ["pi1"], "run": {"strategy": "unheard of"}}),
+        ("manifest.json", {"job": "a", "owners": {"pi1": None}, "asked": [], "files": 3}),
+        ("config.json", {"labels": 7}),
+    ],
+)
+@pytest.mark.parametrize("asked", ["one", "two"])
+def test_a_file_of_json_that_is_no_runs_is_named(tmp_path, run, capsys, name, line, asked):
+    if name == "metrics.jsonl":
+        lines = (run / name).read_text().splitlines()
+        kept = [one for one in lines if f'"event": "{line["event"]}"' not in one]
+        (run / name).write_text("\n".join([*kept, json.dumps(line)]))
+    else:
+        (run / name).write_text(json.dumps(line))
+    folders = [run] if asked == "one" else [run, make_run(tmp_path / "other", rounds=2)]
+    code = command.main([str(folder) for folder in folders])
+    told = capsys.readouterr()
+    page = told.out.strip() and Path(told.out.strip()).read_text()
+    assert name in (page if code == 0 else told.err) and "Traceback" not in told.err
 
 
 def test_one_node_and_one_round_make_a_page(tmp_path):
