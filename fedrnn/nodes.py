@@ -151,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--inventory", type=Path, default=DEFAULT, help="the nodes (default: inventory/lab)"
     )
     parser.add_argument("--nodes", default="", help="ask these only: pi1,pi2")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON document; one a line with --watch"
+    )
     parser.add_argument(
         "--watch", type=float, nargs="?", const=5.0, metavar="SECONDS",
         help="ask again every so many seconds (5) until Ctrl-C",
@@ -171,7 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
             if asked.watch is not None and console.is_terminal and not asked.json:
                 console.clear()
             if asked.json:
-                print(json.dumps({"healthy": all(map(is_healthy, rows)), "nodes": rows}, indent=1))
+                told = {"healthy": all(map(is_healthy, rows)), "nodes": rows}
+                print(json.dumps(told, indent=1 if asked.watch is None else None), flush=True)
             else:
                 show(console, rows)
             if asked.watch is None:

@@ -216,3 +216,30 @@ def test_ctrl_c_before_the_first_answer_ends_it_without_a_traceback(tmp_path: Pa
         said = process.communicate(timeout=30)[1]
         connection.close()
     assert process.returncode == 130 and "Traceback" not in said, said
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_it_asks_again_until_ctrl_c(tmp_path: Path, as_json: bool) -> None:
+    """Two looks at two nodes that are away; the exit code is that of the last."""
+    (tmp_path / "known_hosts").touch()
+    away = "{ansible_host: 127.0.0.1, ansible_port: 9}"
+    (tmp_path / "hosts.yml").write_text(f"nodes:\n  hosts: {{pi1: {away}, pi2: {away}}}\n")
+    words = ["--inventory", str(tmp_path), "--watch", "0.5", *["--json"] * as_json]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "fedrnn.nodes", *words],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout
+    lines, looks, sign = [], 0, '"nodes": ' if as_json else "0 of 2 nodes are healthy"
+    while looks < 2 and (line := process.stdout.readline()):
+        lines.append(line)
+        looks += sign in line
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert looks == 2 and process.returncode == 1 and "Traceback" not in said, said
+    if as_json:
+        told = [json.loads(line) for line in lines]
+        assert [one["healthy"] for one in told] == [False, False]
+        assert [row["node"] for row in told[1]["nodes"]] == ["pi1", "pi2"]
+    else:
+        assert "pi2: " in "".join(lines) and "\x1b" not in "".join(lines)
