@@ -47,7 +47,7 @@ def learning(record: Record) -> list[Picture]:
     made = []
     if record.validation:
         best = max(record.validation, key=lambda event: event["accuracy"])
-        says = f"On names kept for validation; the best is {percent(best['accuracy'])}, "
+        says = f"On validation names; the best is {percent(best['accuracy'])}, "
         says += f"after round {best['round']}."
         made.append(Picture("accuracy", "Accuracy", says, charts.accuracy(record)))
     if record.rounds:
