@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,22 @@ def _lines(path: Path, events: list[dict[str, Any]]) -> None:
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=1))
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Let `change` edit a file of a run that is JSON."""
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def edit_rounds(folder: Path, change: Callable[[Any], object]) -> None:
+    """Let `change` edit each round as `edit_events` does."""
+    edit_events(folder, "round", change)
+
+
+def edit_events(folder: Path, kind: str, change: Callable[[Any], object]) -> None:
+    """Let `change` edit each event of a kind, and drop those for which it returns False."""
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    kept = [e for e in events if e["event"] != kind or change(e) is not False]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))

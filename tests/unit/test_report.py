@@ -1,46 +1,24 @@
 """What a report says of a run: whole, cut off, broken, or one in which much went wrong."""
 
 import html
-import json
 import re
 import time
-from pathlib import Path
 
 import pytest
 
 from fedrnn import report as command
-from fedrnn.arguments import parse
 from fedrnn.federation import health as board
-from fedrnn.plan import _config
 from fedrnn.reporting import compare, report, story, throttling
-from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
 from fedrnn.reporting.glance import checks
 from fedrnn.reporting.record import read
 from fedrnn.reporting.timeline import timeline
-from tests.made_runs import make_run
+from tests.made_runs import edit, edit_events, edit_rounds, make_run
 
 
 @pytest.fixture
 def run(tmp_path):
     return make_run(tmp_path / "run")
-
-
-def edit(path, change):
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-
-
-def edit_rounds(folder, change):
-    edit_events(folder, "round", change)
-
-
-def edit_events(folder, kind, change):
-    """Let `change` edit each event of a kind, and drop those for which it returns False."""
-    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    kept = [e for e in events if e["event"] != kind or change(e) is not False]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
 
 
 def test_the_page_needs_nothing_but_itself(run):
@@ -110,35 +88,6 @@ def test_dropped_updates_lost_connections_and_a_resumed_run_are_told(run):
     assert "pi3 4 updates" in told and "--resume" in told and "pi1 a lost connection" in told
 
 
-@pytest.mark.parametrize("left", [0, 1, 7])
-def test_a_run_that_was_cut_off_is_shown_for_what_there_is(run, left):
-    for name in ("summary.json", "config.json", "model.safetensors"):
-        (run / name).unlink()
-    edit_rounds(run, lambda event: event["round"] <= left)
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    events = [line for line in lines if '"event": "evaluation"' not in line]
-    (run / "metrics.jsonl").write_text("\n".join(events) + '\n{"event": "rou')
-    page = report.write(run).read_text()
-    assert "it was cut off, or still goes on" in page
-    assert "lines that cannot be read: 1" in page
-    assert 'id="model"' not in page
-    assert ("no round was done" in page) == (left == 0)
-
-
-def test_a_run_of_which_only_the_manifest_is_left_has_a_page(run):
-    for path in run.iterdir():
-        if path.name != "manifest.json":
-            path.unlink()
-    assert "no round was done" in report.write(run).read_text()
-
-
-@pytest.mark.parametrize("name", ["summary.json", "config.json", "model.safetensors"])
-def test_a_broken_file_is_named_and_the_rest_is_shown(run, name):
-    (run / name).write_bytes(b'{"accuracy": 0.')
-    page = report.write(run).read_text()
-    assert f"{name} cannot be read" in page and 'id="accuracy"' in page
-
-
 def test_a_thousand_nodes_make_a_page_of_the_slowest(tmp_path):
     names = tuple(f"node{number}" for number in range(1000))
     folder = make_run(tmp_path / "run", nodes=names, straggler=700)
@@ -151,39 +100,6 @@ def test_a_thousand_nodes_make_a_page_of_the_slowest(tmp_path):
     assert page.count('<th scope="row">node700</th>') == 2  # its figures, its owner
     assert "The others wait for node700: it is the slowest in 100 % of the rounds" in page
     assert "And 1,150 more: metrics.jsonl" in page
-
-
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("metrics.jsonl", {"event": "round"}),
-        ("metrics.jsonl", {"event": "round", "round": 3, "seconds": 0.1, "nodes": None}),
-        ("metrics.jsonl", {"event": "round", "round": "3", "seconds": 0.1, "nodes": {}}),
-        ("metrics.jsonl", {"event": "nodes", "nodes": None}),
-        ("metrics.jsonl", {"event": "nodes", "nodes": {"pi1": 3}}),
-        ("metrics.jsonl", {"event": "evaluation", "part": "validation", "round": 3}),
-        ("summary.json", {"nodes": None}),
-        ("summary.json", {"accuracy": "high"}),
-        ("summary.json", {"confusion": [[1]], "nodes": {"pi1": None}}),
-        ("summary.json", {"nodes": {}, "bytes_up": {}}),
-        ("manifest.json", {"nodes": ["pi1"], "run": {"strategy": "unheard of"}}),
-        ("manifest.json", {"job": "a", "owners": {"pi1": None}, "asked": [], "files": 3}),
-        ("config.json", {"labels": 7}),
-    ],
-)
-@pytest.mark.parametrize("asked", ["one", "two"])
-def test_a_file_of_json_that_is_no_runs_is_named(tmp_path, run, capsys, name, line, asked):
-    if name == "metrics.jsonl":
-        lines = (run / name).read_text().splitlines()
-        kept = [one for one in lines if f'"event": "{line["event"]}"' not in one]
-        (run / name).write_text("\n".join([*kept, json.dumps(line)]))
-    else:
-        (run / name).write_text(json.dumps(line))
-    folders = [run] if asked == "one" else [run, make_run(tmp_path / "other", rounds=2)]
-    code = command.main([str(folder) for folder in folders])
-    told = capsys.readouterr()
-    page = told.out.strip() and Path(told.out.strip()).read_text()
-    assert name in (page if code == 0 else told.err) and "Traceback" not in told.err
 
 
 def test_one_node_and_one_round_make_a_page(tmp_path):
@@ -215,63 +131,6 @@ def test_the_page_says_that_nobody_was_asked(run, engine, nobody, again):
     assert nobody in page and again in page
     assert ("bit for bit" in page) == (again == "bit for bit")
     assert "approved" not in page and "The files of the code, with their hashes" in page
-
-
-def test_no_run_is_refused_in_a_sentence(tmp_path, capsys):
-    assert command.main([str(tmp_path / "nothing")]) == 2
-    assert "is no folder of a run" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["--nodes", "pi1,pi2"],
-        ["--local", "4", "--rounds", "7", "--split", "iid", "--seed", "3"],
-        [
-            "--strategy",
-            "fedadam",
-            "--set",
-            "eta=0.125",
-            "--set",
-            "local_epochs=2",
-            "--hidden",
-            "40",
-        ],
-        ["--hidden", "40", "--set", "logit_adjustment=0.2", "--model", "lstm", "--compare"],
-        ["--min-nodes", "2"],
-        ["--local", "40", "--engine", "simulation", "--set", "sample=0.5"],
-        ["--local", "40", "--engine", "simulation", "--set", "timeout=20"],
-        ["--engine", "superlink", "--without-governance", "--strategy", "fedavg"],
-    ],
-)
-def test_the_commands_ask_for_the_same_run(run, words):
-    asked = parse(words)
-    nodes = [name for name in asked.nodes.split(",") if name]
-    settings = {**_config(asked).to_dict(), "nodes": nodes}
-    told = {name: getattr(asked, name) for name in ("local", "compare", "min_nodes", "engine")}
-
-    def change(manifest):
-        manifest["run"] = {**settings, "timeout": 77.0}  # as an engine has made it longer
-        manifest["asked"].update(told, timeout=settings["timeout"])
-        manifest["engine"] = asked.engine
-
-    edit(run / "manifest.json", change)
-    lines = commands(read(run))
-    assert lines[0] == "git checkout " + 40 * "f"
-    assert lines[1] == ("make simulation" if asked.engine == "simulation" else "make venv")
-    assert lines[2] == "source .venv/bin/activate"
-    assert ("ansible-playbook playbooks/flower.yml" in lines) == (asked.engine == "superlink")
-    assert any("site.yml" in line for line in lines) == (asked.local is None)
-    again = parse(lines[-1].removeprefix("python -m fedrnn.run").split())
-    assert _config(again) == _config(asked) and again.nodes == asked.nodes
-    assert {name: getattr(again, name) for name in told} == told
-
-
-def test_another_inventory_is_in_the_commands(run):
-    where = "/home/me/my cluster/inventory/home"
-    edit(run / "manifest.json", lambda m: m["asked"].update(inventory=where))
-    assert f"--inventory '{where}'" in commands(read(run))[-1]
 
 
 def test_a_board_tells_what_its_kernel_does(tmp_path, monkeypatch):
