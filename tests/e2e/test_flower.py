@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -16,12 +17,28 @@ pytestmark = pytest.mark.apart
 FLOWER = "playbooks/flower.yml"
 ALLOWED = ("-e", "flower_allowed=true")
 UNIT = "flower-supernode.service"
-TRAIN = ("--engine", "superlink", "--without-governance", "--strategy", "fedavg", "--rounds", "3",
+TRAIN = ("--engine", "superlink", "--without-governance", "--strategy", "fedavg",
          "--set", "timeout=300")  # fmt: skip
 
 
 def flower(lab: Lab, *words: str) -> Run:
     return ansible_playbook(*words, FLOWER, cwd=lab.root)
+
+
+def pid(lab: Lab) -> str:
+    return lab.ssh("pi1", f"systemctl show -P MainPID {UNIT}").stdout
+
+
+def as_supernode(lab: Lab, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell's command on pi1 as what the SuperNode runs would."""
+    inside = (
+        f"pid=$(systemctl show -P MainPID {UNIT}); "
+        "groups=$(awk '/^Groups:/ {$1 = \"\"; print}' /proc/$pid/status | xargs | tr ' ' ,); "
+        "sudo nsenter --mount --target $pid setpriv --reuid=$(stat -c %u /proc/$pid) "
+        "--regid=$(stat -c %g /proc/$pid) --groups=$groups --no-new-privs "
+        f"sh -c {shlex.quote(command)}"
+    )
+    return lab.ssh("pi1", inside)
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +59,24 @@ def deployed(bare) -> Lab:
     return bare
 
 
+def train(lab: Lab, rounds: int) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", "fedrnn.run", *TRAIN, "--rounds", str(rounds)],
+        cwd=lab.root, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    journal = lab.ssh("pi1", f"sudo journalctl --no-pager -n 50 -u {UNIT}").stdout
+    assert done.returncode == 0, done.stdout + done.stderr + journal
+    return json.loads((lab.root / "runs/latest/summary.json").read_text())
+
+
+def languages(summary: dict) -> int:
+    """How many languages pi1's names for the test are in."""
+    return sum(any(row) for row in summary["nodes"]["pi1"]["test"]["confusion"])
+
+
 @pytest.fixture(scope="module")
 def trained(deployed) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "fedrnn.run", *TRAIN],
-        cwd=deployed.root, capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    journal = deployed.ssh("pi1", f"sudo journalctl --no-pager -n 50 -u {UNIT}").stdout
-    assert done.returncode == 0, done.stdout + done.stderr + journal
-    return json.loads((deployed.root / "runs/latest/summary.json").read_text())
+    return train(deployed, rounds=3)
 
 
 def test_three_rounds_of_fedavg_are_trained_there(trained):
@@ -66,15 +92,35 @@ def test_a_second_run_changes_nothing_and_needs_no_word_any_more(deployed):
     assert set(again.changed.values()) == {0}, again.text
 
 
-def test_what_the_supernode_is_sent_cannot_reach_what_is_not_its_own(trained, deployed):
-    inside = f"sudo nsenter --mount --target $(systemctl show -P MainPID {UNIT}) "
-    for what in ("/etc/fedrnn/flower/supernode", "/var/lib/fedrnn/decisions.jsonl"):
-        read = f"setpriv --reuid=$(stat -c %u /proc/$(systemctl show -P MainPID {UNIT})) cat {what}"
-        assert deployed.ssh("pi1", inside + read).returncode != 0, what
+def test_what_the_supernode_is_sent_reads_the_data_and_not_what_is_not_its_own(trained, deployed):
+    """As the account of the SuperNode, with its groups, in what it sees of the file system."""
+    data = "/var/lib/fedrnn/SyftBox/pi1@lab.local/private/syft_datasets/names"
+    own = f"{data}/*.txt", "/run/flower-supernode/key"  # with the key it could pose as the node
+    others = (
+        "/etc/fedrnn/flower/supernode",
+        "/var/lib/fedrnn/SyftBox/.names.sha256",
+        "/opt/fedrnn/lib/fedrnn/datasite/layout.py",
+    )
+    for what in own:
+        read = as_supernode(deployed, f"cat {what} > /dev/null")
+        assert read.returncode == 0, (what, read.stderr)
+    for what in others:
+        assert as_supernode(deployed, f"cat {what} > /dev/null").returncode != 0, what
+        assert deployed.ssh("pi1", f"sudo cat {what} > /dev/null").returncode == 0, what
+    assert as_supernode(deployed, f"touch {data}/more").returncode != 0
     status = deployed.ssh("pi1", f"cat /proc/$(systemctl show -P MainPID {UNIT})/status").stdout
     assert "NoNewPrivs:\t1" in status and "CapEff:\t0000000000000000" in status
     key = deployed.ssh("pi1", "sudo stat -c '%a %U' /etc/fedrnn/flower/supernode").stdout
     assert key == "600 root\n"
+
+
+def test_a_second_training_over_the_same_supernodes_sees_a_data_set_made_anew(trained, deployed):
+    before = pid(deployed)
+    anew = ("-e", "dataset_split=iid", "--tags", "dataset", "site.yml")
+    assert sum(must(ansible_playbook(*anew, cwd=deployed.root)).changed.values()) > 0
+    again = train(deployed, rounds=1)
+    assert pid(deployed) == before  # the SuperNode is the one of the first training
+    assert (languages(trained), languages(again)) == (9, 18)
 
 
 def test_an_owner_closes_the_node_again(trained, deployed):
@@ -90,5 +136,6 @@ def test_an_owner_closes_the_node_again(trained, deployed):
 def test_reset_takes_it_away(trained, deployed):
     must(ansible_playbook("-e", "confirm=lab", "playbooks/reset.yml", cwd=deployed.root))
     time.sleep(1)
-    left = deployed.ssh("pi1", f"pgrep -f flower-super; systemctl cat {UNIT}; ls /etc/fedrnn")
+    # In brackets, for the shell's own command line has the words, too.
+    left = deployed.ssh("pi1", f"pgrep -f '[f]lower-super'; systemctl cat {UNIT}; ls /etc/fedrnn")
     assert left.stdout == "", left.stdout
