@@ -105,6 +105,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--engine simulation has no nodes of an inventory: say how many by --local N")
     if asked.engine == "superlink" and asked.local is not None:
         parser.error("--engine superlink trains on the SuperNodes of an inventory, not on --local")
+    if asked.engine == "superlink" and asked.compare:
+        parser.error(
+            "--compare trains its rivals, too, for ten minutes there, and knows the rows of no "
+            "SuperNode: compare by --local N, or --engine simulation --local N"
+        )
     if (asked.engine == "superlink") != asked.without_governance and not asked.resume:
         parser.error(
             "no owner is asked where --engine superlink trains, and no PySyft job shows what ran: "

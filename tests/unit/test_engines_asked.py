@@ -18,6 +18,7 @@ SUPERLINK = ["--engine", "superlink"]
         (SIMULATION, "say how many by --local N"),
         (SUPERLINK, "--without-governance says that you know"),
         ([*SUPERLINK, "--without-governance", "--local", "3"], "not on --local"),
+        ([*SUPERLINK, "--without-governance", "--compare"], "compare by --local N"),
         (["--without-governance"], "belongs to that engine alone"),
         (["--local", "3", "--without-governance"], "belongs to that engine alone"),
     ],
