@@ -54,6 +54,7 @@ clientapp = "fedrnn.federation.flower_app:app"
 socket = ""
 """
 LENT_SECONDS = 120.0
+LAST_LINES = 6  # of the log, when it has died
 ONLINE_SECONDS = 180.0  # a SuperNode that has waited for long tries every half a minute or so
 
 
@@ -86,13 +87,14 @@ def deployed(plan: Plan, display: Display) -> Iterator[Engine]:
             link.open()
             display.phase(f"a SuperLink waits for {len(plan.names)} SuperNodes at {host}:{port}")
             grid = link.lend()
-            _wait_for(grid, link.names, plan.min_nodes or len(plan.names), display)
+            names = dict(enumerate(plan.names, start=1))
+            _wait_for(grid, names, plan.min_nodes or len(plan.names), display)
             manifest = {
                 "job": f"superlink-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}",
                 "sha256": sha256,
                 "files": files,
             }
-            yield Engine(grid, link.names, manifest)
+            yield Engine(grid, names, manifest)
     except FlowerError as error:
         raise ClusterError(str(error)) from error
 
@@ -120,7 +122,7 @@ class SuperLink:
     """
 
     def __init__(self, host: str, port: int, papers: Papers) -> None:
-        self.names: dict[int, str] = {}
+        self._nodes: list[int] = []
         self._host, self._port, self._papers = host, port, papers
         self._stack = ExitStack()
 
@@ -150,11 +152,11 @@ class SuperLink:
         self._stack.close()
 
     def register(self, name: str, public_key: Path) -> None:
-        """Let the SuperNode with this key in, as ``name``."""
+        """Let the SuperNode with this key in, as the next one of the Grid that is lent."""
         if not public_key.exists():
             raise FlowerError(f"{name}: {public_key} is not there: playbooks/flower.yml brings it")
         told = self._flwr("supernode", "register", str(public_key), "here", "--format", "json")
-        self.names[int(told["node-id"])] = name
+        self._nodes.append(int(told["node-id"]))
 
     def open(self) -> None:
         """Open the door, once all are registered: a SuperNode that is refused gives up."""
@@ -182,9 +184,13 @@ class SuperLink:
                 raise FlowerError(f"no ServerApp has come up:\n{self._log.read_text()}") from None
         self._stack.enter_context(end)
         end.settimeout(None)
-        grid = LentGrid(end)
+        grid = LentGrid(end, self._nodes, self._last_words)
         self._stack.callback(grid.close)
         return grid
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n  ".join(["", *lines])
 
     def _flwr(self, *words: str) -> dict[str, str]:
         """Run `flwr` and return what it says as JSON."""

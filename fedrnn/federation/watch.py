@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -109,7 +110,7 @@ class WatchedGrid(Grid):
         A node that still works on a message that was given up is left alone until it is done.
 
         Raises:
-            FederationError: there are too few (Flower would wait for ever).
+            FederationError: there are too few (Flower would wait for ever), or the engine has gone.
         """
         until = time.monotonic() + PATIENCE_SECONDS
         while len(nodes := self._ready()) < self._min_nodes and time.monotonic() < until:
@@ -127,11 +128,15 @@ class WatchedGrid(Grid):
 
     def present(self) -> list[int]:
         """Return the ids of the nodes that are there, in order, busy or not."""
-        return sorted(set(self._grid.get_node_ids()) - set(self.left_out)) or self.ready()
+        return sorted(self._connected() - set(self.left_out)) or self.ready()
 
     def _ready(self) -> list[int]:
         busy = self._grid.busy() if isinstance(self._grid, KnowsItsNodes) else set()
-        return sorted(set(self._grid.get_node_ids()) - busy - set(self.left_out))
+        return sorted(self._connected() - busy - set(self.left_out))
+
+    def _connected(self) -> set[int]:
+        with _engine_lost():
+            return set(self._grid.get_node_ids())
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Pass on."""
@@ -148,12 +153,13 @@ class WatchedGrid(Grid):
 
         Raises:
             FederationError: no node replied with such content, or too few to train; it says what
-                each of them said.
+                each of them said. Or what carries the messages has gone.
         """
         sent = list(messages)
         if not sent:
             return []
-        received = self._grid.send_and_receive(sent, timeout=timeout)
+        with _engine_lost():
+            received = self._grid.send_and_receive(sent, timeout=timeout)
         replies = sorted(received, key=lambda reply: reply.metadata.src_node_id)
         self._errors = silent = self._silent(sent, replies, timeout)
         replies = self._usable(sent, replies)
@@ -258,6 +264,15 @@ class WatchedGrid(Grid):
             else:
                 result.pop(name, None)
         return result
+
+
+@contextmanager
+def _engine_lost() -> Iterator[None]:
+    """Where what carries all messages has gone, the run ends with what it had reached."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise FederationError(str(error)) from error
 
 
 def _complaints(sent: list[Message], silent: dict[str, str]) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from io import FileIO
 from typing import Any
 
@@ -57,28 +58,53 @@ def main(grid: Grid, context: Context) -> None:
     """Lend the Grid to whoever listens on the socket that the run's configuration names."""
     with socket.socket(socket.AF_UNIX) as end:
         end.connect(str(context.run_config["socket"]))
-        pipe = Pipe(end)
-        pipe.send([], run=context.run_id)
-        while True:
-            try:
-                messages, asked = pipe.receive()
-            except (OSError, EOFError):  # whoever borrowed it has gone
-                return
-            if messages:
-                replies = grid.send_and_receive(messages, timeout=asked["timeout"])
-                pipe.send(replies)
-            else:
-                pipe.send([], nodes=list(grid.get_node_ids()))
+        with closing(Pipe(end)) as pipe:
+            pipe.send([], run=context.run_id)
+            while True:
+                try:
+                    messages, asked = pipe.receive()
+                except (OSError, EOFError):  # whoever borrowed it has gone
+                    return
+                if messages:
+                    replies = grid.send_and_receive(messages, timeout=asked["timeout"])
+                    pipe.send(replies)
+                else:
+                    pipe.send([], nodes=list(grid.get_node_ids()))
 
 
 class LentGrid(Grid):
-    """The borrower's side: messages go through the ServerApp at the other end."""
+    """The borrower's side: messages go through the ServerApp at the other end.
 
-    def __init__(self, end: socket.socket) -> None:
-        """Wait for the ServerApp's greeting. Raises OSError, EOFError, ValueError."""
-        self._pipe = Pipe(end)
-        self._run = wire.new_run(int(self._pipe.receive()[1]["run"]))
+    Flower draws the ids of SuperNodes anew for each run. Here the nodes are 1, 2, …, in an order
+    that is the caller's, so that the same seed gives the same run.
+
+    Raises ConnectionError when the ServerApp has gone.
+    """
+
+    def __init__(
+        self, end: socket.socket, nodes: Sequence[int], why: Callable[[], str] = str
+    ) -> None:
+        """Wait for the ServerApp's greeting.
+
+        ``nodes`` are Flower's ids in the order of ours; ``why`` is asked for more words when the
+        ServerApp has gone.
+        """
+        self._pipe, self._why = Pipe(end), why
+        self._flowers = dict(enumerate(nodes, start=1))
+        self._ours = {flowers: ours for ours, flowers in self._flowers.items()}
+        self._run = wire.new_run(int(self._answer()[1]["run"]))
         wire.identify(self._run.run_id, node_id=1)
+
+    def _answer(
+        self, messages: Iterable[Message] | None = None, **told: Any
+    ) -> tuple[list[Message], dict[str, Any]]:
+        try:
+            if messages is not None:
+                self._pipe.send(messages, **told)
+            return self._pipe.receive()
+        except (OSError, EOFError, ValueError) as error:
+            words = f"the ServerApp that lends Flower's Grid has gone: {error}{self._why()}"
+            raise ConnectionError(words) from error
 
     def set_run(self, run: wire.Run) -> None:
         """The run is the ServerApp's."""
@@ -101,9 +127,8 @@ class LentGrid(Grid):
 
     def get_node_ids(self) -> list[int]:
         """Return the ids of the nodes that are online."""
-        self._pipe.send([])
-        nodes: list[int] = self._pipe.receive()[1]["nodes"]
-        return nodes
+        online = self._answer([])[1]["nodes"]
+        return [self._ours[node] for node in online if node in self._ours]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Not lent: strategies send and receive at once."""
@@ -117,11 +142,23 @@ class LentGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> list[Message]:
         """Send messages and return the replies that came within ``timeout`` seconds."""
-        batch = list(messages)
-        if not batch:
-            return []
-        self._pipe.send(batch, timeout=timeout)
-        return self._pipe.receive()[0]
+        batch = [self._addressed(message) for message in messages]
+        replies = self._answer(batch, timeout=timeout)[0] if batch else []
+        known = [reply for reply in replies if reply.metadata.src_node_id in self._ours]
+        for reply in known:
+            wire.give_source(reply, self._ours[reply.metadata.src_node_id])
+        return known
+
+    def _addressed(self, message: Message) -> Message:
+        """Return a message with the same content to Flower's id of the node."""
+        told = message.metadata
+        return self.create_message(
+            message.content,
+            told.message_type,
+            self._flowers[told.dst_node_id],
+            told.group_id,
+            told.ttl,
+        )
 
     def close(self) -> None:
         """Give the Grid back: the ServerApp ends."""

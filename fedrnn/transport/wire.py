@@ -135,6 +135,11 @@ def give_id(message: Message) -> str:
     return identity
 
 
+def give_source(message: Message, node_id: int) -> None:
+    """Say that a message came from another node than it says."""
+    message.metadata.__dict__["_src_node_id"] = node_id
+
+
 def encode_all(messages: Iterable[Message]) -> list[tuple[bytes, ...]]:
     """Serialize many messages; content that they share is serialized once.
 

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from fedrnn.config import RunConfig
 from fedrnn.federation.outcome import Outcome
 from fedrnn.federation.server_app import federate
+from fedrnn.federation.strategies import FederationError
 from fedrnn.learning.embedded import share, write_names
 from fedrnn.transport import lent
 from fedrnn.transport.lent import LentGrid
@@ -63,8 +64,12 @@ def over_flowers(
 
 @contextmanager
 def lent_grid(grid: Grid, path: Path) -> Iterator[LentGrid]:
-    """What `--engine superlink` does: the ServerApp lends its grid over a socket."""
+    """What `--engine superlink` does: the ServerApp lends its grid over a socket.
+
+    The nodes are numbered against the order of Flower's ids.
+    """
     config = {"socket": str(path)}
+    nodes = sorted(grid.get_node_ids(), reverse=True)
     context = Context(grid.run.run_id, 1, {}, RecordDict(), config)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -73,9 +78,11 @@ def lent_grid(grid: Grid, path: Path) -> Iterator[LentGrid]:
         lender.start()
         end, _ = server.accept()
         with end:
-            borrowed = LentGrid(end)
-            yield borrowed
-            borrowed.close()
+            borrowed = LentGrid(end, nodes, lambda: "; its last words")
+            try:
+                yield borrowed
+            finally:
+                borrowed.close()
     lender.join(10)
     assert not lender.is_alive()  # given back, the ServerApp ends
 
@@ -93,9 +100,31 @@ def test_the_same_bits_come_of_our_grid_and_of_flowers(federation, folders, conf
 
 def test_a_grid_that_is_lent_carries_the_same_bits(federation, folders, tmp_path):
     ours = over_ours(federation, GRADIENT, folders)
-    lent, _ = over_flowers(GRADIENT, folders, tmp_path / "grid")
+    lent, seen = over_flowers(GRADIENT, folders[::-1], tmp_path / "grid")
+    assert set(seen) != {1, 2, 3} and len(set(seen)) == NODES
     np.testing.assert_array_equal(ours.weights, lent.weights)
     assert ours.validation == lent.validation
+
+
+def test_a_server_app_that_dies_ends_the_run_with_what_it_had_reached(folders, tmp_path):
+    with flowers_grid(NODES, lambda ids: NodeApp(lambda message: folders[0])) as grid:
+        rounds, send_and_receive = [], grid.send_and_receive
+
+        def dies(messages, *, timeout=None):
+            if len(rounds) == 2:
+                raise SystemExit  # as a process that is killed: no reply, and the socket ends
+            return send_and_receive(messages, timeout=timeout)
+
+        grid.send_and_receive = dies
+        with (
+            lent_grid(grid, tmp_path / "grid") as borrowed,
+            pytest.raises(FederationError, match=r"has gone: .*; its last words") as stopped,
+        ):
+            federate(
+                borrowed, GRADIENT, lambda e: rounds.append(e) if e["event"] == "round" else None
+            )
+    assert stopped.value.outcome.rounds == 2
+    assert isinstance(stopped.value.__cause__.__cause__, ConnectionError)
 
 
 def test_another_order_of_the_nodes_gives_other_bits(federation, folders):
