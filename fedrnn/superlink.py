@@ -14,8 +14,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -115,8 +116,20 @@ def _wait_for(grid: LentGrid, names: Mapping[int, str], enough: int, display: Di
     display.phase(f"{len(online)} SuperNodes are online")
 
 
+def listening(host: str) -> str:
+    """Return where to listen for who dials ``host``: there, where that is an address of ours.
+
+    Where it is another machine's, such as a router's that forwards the port, or a name, which may
+    mean one, that is every address of ours.
+    """
+    with suppress(OSError, ValueError), socket.socket() as one:
+        one.bind((str(IPv4Address(host)), 0))
+        return host
+    return "0.0.0.0"  # noqa: S104 - the door lets SuperNodes in, and nobody else
+
+
 class SuperLink:
-    """A SuperLink on loopback, its door at ``host`` and ``port``, and all that belongs to them.
+    """A SuperLink on loopback, its door for who dials ``host`` and ``port``, and what they need.
 
     Use as a context manager: what it starts and keeps ends with it. Raises FlowerError, OSError.
     """
@@ -160,7 +173,8 @@ class SuperLink:
 
     def open(self) -> None:
         """Open the door, once all are registered: a SuperNode that is refused gives up."""
-        self._stack.enter_context(door(self._host, self._port, self._inner, self._papers))
+        where = listening(self._host)
+        self._stack.enter_context(door(where, self._port, self._inner, self._papers))
 
     def lend(self) -> LentGrid:
         """Start a run whose ServerApp lends its Grid."""

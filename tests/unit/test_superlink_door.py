@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from fedrnn.superlink_door import Papers, door
+from fedrnn.superlink import listening
+from fedrnn.superlink_door import MOST_BYTES, Papers, door
 from tests.papers import HOST, make_papers
 
 
@@ -78,6 +79,31 @@ def test_nothing_else_goes_through(web, path):
     assert [seen for seen in Anything.seen if not seen.startswith("/v1/fleet/x")] == []
     assert status in (404, 201) and (status == 201) == bool(Anything.seen)
     assert web.get("/v1/fleet/pull-messages").status_code == 405
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["content-length", "chunked"])
+def test_no_more_is_taken_than_a_message_has(web, told):
+    Anything.seen.clear()
+    piece, pieces = b"\0" * (1 << 20), MOST_BYTES >> 20
+    most = web.post("/v1/fleet/x", content=piece * pieces)
+    assert (most.status_code, len(most.content)) == (201, len(b"heard ") + MOST_BYTES)
+    more = [*[piece] * pieces, b"\0"]
+    answer = web.post("/v1/fleet/y", content=b"".join(more) if told else iter(more))
+    assert answer.status_code == 413 and Anything.seen == ["/v1/fleet/x"]
+
+
+@pytest.mark.parametrize(
+    ("dialled", "where"),
+    [("127.0.0.1", "127.0.0.1"), ("192.0.2.1", "0.0.0.0"), ("router.example", "0.0.0.0")],
+    ids=["an address of ours", "a router's", "a name"],
+)
+def test_the_door_is_where_those_who_dial_come_in(papers, dialled, where):
+    assert listening(dialled) == where
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    with door(listening(dialled), port, "https://127.0.0.1:1", papers):
+        socket.create_connection((HOST, port), 5).close()
 
 
 def test_a_port_that_is_taken_is_told(papers):
