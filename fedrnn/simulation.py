@@ -46,6 +46,9 @@ END_SECONDS = 20.0
 START_SECONDS = 300.0  # a busy machine needs a minute
 
 
+Lent = queue.Queue[tuple[Grid, int] | BaseException]
+
+
 @contextmanager
 def simulated(plan: Plan, display: Display) -> Iterator[Engine]:
     """Have Flower simulate the nodes of a plan; raises ClusterError where it cannot."""
@@ -55,7 +58,7 @@ def simulated(plan: Plan, display: Display) -> Iterator[Engine]:
     sha256 = fingerprint(files)
     if plan.former:
         plan.former.check_code(sha256)
-    with flowers_simulation(len(plan.names), app) as (grid, run_id):
+    with flowers_simulation(len(plan.names), app) as (grid, run_id, lent):
         nodes = sorted(grid.get_node_ids())
         manifest = {
             "job": f"simulation-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}",
@@ -67,23 +70,24 @@ def simulated(plan: Plan, display: Display) -> Iterator[Engine]:
             for name, held in plan.held.items()
         }
         with deal(run_id, nodes, list(plan.held.values())):
-            _wait_for_ray(grid, nodes[0], plan.config.data_seed)
+            _wait_for_ray(grid, nodes[0], plan.config.data_seed, lent)
             display.phase(f"{len(nodes)} nodes are simulated (sha256 {sha256[:12]}…)")
             names = dict(zip(nodes, plan.names, strict=True))
             yield Engine(grid, names, manifest, rows)
 
 
 @contextmanager
-def flowers_simulation(number: int, client: ClientApp) -> Iterator[tuple[Grid, int]]:
+def flowers_simulation(number: int, client: ClientApp) -> Iterator[tuple[Grid, int, Lent]]:
     """Start Flower's simulation of so many nodes; yield its Grid and the id of its run.
 
-    Flower gives the Grid to a ServerApp; this one lends it to whoever called.
+    Flower gives the Grid to a ServerApp; this one lends it to whoever called. In the queue is then
+    what ends the simulation before its time.
     Raises ClusterError when it does not start.
     """
     logging.getLogger("flwr").setLevel(logging.ERROR)
     os.environ.update(settings(), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     HOME.mkdir(parents=True, exist_ok=True)
-    lent: queue.Queue[tuple[Grid, int] | BaseException] = queue.Queue()
+    lent: Lent = queue.Queue()
     done = threading.Event()
     server = ServerApp()
 
@@ -110,7 +114,10 @@ def flowers_simulation(number: int, client: ClientApp) -> Iterator[tuple[Grid, i
                 },
             )
         except BaseException as error:
-            lent.put(error)
+            why = error
+            while why.__cause__:  # Flower says that there was an error
+                why = why.__cause__
+            lent.put(why)
 
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         engine = threading.Thread(target=run, args=(folder,))
@@ -120,7 +127,7 @@ def flowers_simulation(number: int, client: ClientApp) -> Iterator[tuple[Grid, i
             if isinstance(got, BaseException):
                 raise ClusterError(f"Flower's simulation does not start: {got}") from got
             _wait_for(number, got[0], lent)
-            yield got
+            yield (*got, lent)
         finally:
             started = psutil.Process().children(recursive=True)
             done.set()
@@ -131,18 +138,27 @@ def flowers_simulation(number: int, client: ClientApp) -> Iterator[tuple[Grid, i
                     process.kill()
 
 
-def _wait_for(number: int, grid: Grid, lent: queue.Queue[tuple[Grid, int] | BaseException]) -> None:
+def _wait_for(number: int, grid: Grid, lent: Lent) -> None:
     until = time.monotonic() + START_SECONDS
     while len(list(grid.get_node_ids())) < number:
-        if not lent.empty() or time.monotonic() > until:
-            why = "" if lent.empty() else f": {lent.get()}"
-            raise ClusterError(f"Flower's simulation has not come up with {number} nodes{why}")
+        _look(lent, until, f"has not come up with {number} nodes")
         time.sleep(0.1)
 
 
-def _wait_for_ray(grid: Grid, node: int, data_seed: int) -> None:
+def _wait_for_ray(grid: Grid, node: int, data_seed: int, lent: Lent) -> None:
     """Have one node answer: the actors, which import torch first, are up then."""
     content = RecordDict({"config": ConfigRecord({"data-seed": data_seed})})
     asked = [Message(content, message_type="query", dst_node_id=node)]
-    if not list(grid.send_and_receive(asked, timeout=START_SECONDS)):
-        raise ClusterError(f"Ray has started no actor within {START_SECONDS:.0f} s")
+    sent = list(grid.push_messages(asked))
+    until = time.monotonic() + START_SECONDS
+    while not list(grid.pull_messages(sent)):
+        _look(lent, until, f"has started no actor of Ray within {START_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+def _look(lent: Lent, until: float, otherwise: str) -> None:
+    """Raise ClusterError where the simulation has ended, or the time has."""
+    if not lent.empty():
+        raise ClusterError(f"Flower's simulation has ended before its time: {lent.get()}")
+    if time.monotonic() > until:
+        raise ClusterError(f"Flower's simulation {otherwise}")

@@ -101,6 +101,21 @@ def test_a_stranger_cannot_use_its_ray(simulated):
     assert "let in" not in told and "uthenticat" in told
 
 
+def test_a_ray_that_does_not_start_is_told_at_once(before):
+    script = (
+        "import sys, fedrnn.run, fedrnn.simulation\n"
+        "fedrnn.simulation.STORE_BYTES = 1  # Ray refuses so small a store\n"
+        "sys.exit(fedrnn.run.main(['--engine', 'simulation', '--local', '3', '--quiet']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr.splitlines()[-1]
+    assert "Flower's simulation has ended before its time: " in done.stderr, done.stderr
+    assert "object store" in done.stderr.lower(), done.stderr
+    assert rays().keys() <= before.keys()
+
+
 def test_a_tenth_of_fifty_nodes_trains_in_each_round(before):
     words = ("--split", "dirichlet:0.1:200", "--set", "sample=0.1", "--set", "evaluate_every=6")
     summary, folder = finish(start("--local", "50", *words, *FEW))
