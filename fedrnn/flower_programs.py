@@ -59,10 +59,15 @@ def wait_for(port: int, log: Path) -> None:
 
 @contextmanager
 def running(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Run one of Flower's programs, which ends with all that it has started."""
+    """Run one of Flower's programs, which ends with all that it has started.
+
+    It ends with this process, too, whatever ends that: what Flower starts looks whether who started
+    it is still there.
+    """
+    with_us = ["setpriv", "--pdeathsig", "KILL"]
     with log.open("a") as output:
         process = subprocess.Popen(
-            [BIN / command[0], *command[1:]], env=environment, start_new_session=True,
+            [*with_us, BIN / command[0], *command[1:]], env=environment, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:

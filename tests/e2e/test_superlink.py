@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -11,9 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedrnn.checkout import ROOT
 from fedrnn.cluster import ClusterError
 from fedrnn.config import RunConfig
 from fedrnn.federation.server_app import federate
@@ -69,12 +75,15 @@ def place(tmp_path_factory) -> Place:
 
 def programs() -> set[int]:
     """The ids of the processes that are Flower's programs."""
-    found = set()
-    for proc in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if any(word.encode() in (proc / "cmdline").read_bytes() for word in PROGRAMS):
-                found.add(int(proc.name))
-    return found
+    pids = [int(proc.name) for proc in Path("/proc").glob("[0-9]*")]
+    return {pid for pid in pids if any(word in told(pid) for word in PROGRAMS)}
+
+
+def told(pid: int) -> str:
+    """The command line of a process, nothing where it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
 
 
 def supernode(place: Place, node: str, data: Path, log: Path):
@@ -146,6 +155,34 @@ def test_nothing_of_it_is_left(trained, place):
         time.sleep(0.5)
     assert left == set()
     assert not [p for p in HOME.iterdir() if p.name.startswith("tmp")]
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_a_run_ends_what_it_has_started(place, ended_by):
+    hosts = {name: {"flower_superlink": place.inventory.superlink} for name in NODES}
+    (place.inventory.folder / "hosts.yml").write_text(yaml.safe_dump({"nodes": {"hosts": hosts}}))
+    before, folders = programs(), set(HOME.iterdir())
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fedrnn.run", "--engine", "superlink", "--without-governance",
+         "--inventory", place.inventory.folder],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 120
+        while not any("flwr-serverapp" in told(pid) for pid in programs() - before):
+            assert run.poll() is None and time.monotonic() < until, run.communicate()
+            time.sleep(0.2)
+        run.send_signal(ended_by)
+        run.wait(60)
+        until = time.monotonic() + 20
+        while (left := programs() - before) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert left == set(), [told(pid) for pid in left]
+        assert run.returncode == (130 if ended_by == signal.SIGINT else -ended_by)
+    finally:
+        run.kill()
+        for folder in set(HOME.iterdir()) - folders:  # of who had no time to clear up
+            shutil.rmtree(folder)
 
 
 def test_nodes_that_do_not_call_are_named(place, monkeypatch):
