@@ -18,11 +18,17 @@ systemctl --quiet enable $unit
 systemctl stop $unit
 systemctl --quiet reset-failed $unit 2> /dev/null || : # it counts restarts
 systemctl start $unit
-# Whoever cannot start ends within seconds, and is told of here; systemd would try for ever.
-sleep 8
-[ "$(systemctl show -P NRestarts $unit)" = 0 ] && systemctl --quiet is-active $unit || {
-  journalctl --no-pager --lines 20 --unit $unit >&2
-  exit 1
-}
+# Who listens has read key and authority; a Pi imports for half a minute first. Whoever cannot start
+# ends, and is told of here; systemd would try for ever.
+seconds=0
+until ss -Hltnp | grep -q "pid=$(systemctl show -P MainPID $unit),"; do
+  seconds=$((seconds + 1))
+  [ "$(systemctl show -P NRestarts $unit)" = 0 ] && systemctl --quiet is-active $unit &&
+    [ $seconds -lt 180 ] || {
+    journalctl --no-pager --lines 20 --unit $unit >&2
+    exit 1
+  }
+  sleep 1
+done
 echo "$wanted" > $applied
 echo changed
