@@ -70,6 +70,17 @@ class Inventory:
         """The pinned host keys."""
         return self.folder / "known_hosts"
 
+    @property
+    def flower_papers(self) -> Path:
+        """The folder of what playbooks/flower.yml makes on this machine."""
+        return self.folder / "keys" / "flower"
+
+    @property
+    def supernodes(self) -> list[str]:
+        """The nodes that playbooks/flower.yml has given a SuperNode, as their owners allow."""
+        names = [node.name for node in self.nodes]
+        return [name for name in names if (self.flower_papers / f"{name}.pub").exists()]
+
     def choose(self, names: list[str]) -> tuple[Node, ...]:
         """Return the named nodes in the inventory's order, all of them for no names.
 

@@ -100,7 +100,10 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         former.check_inventory(inventory)
         nodes = inventory.choose(former.nodes)
     else:
-        nodes = inventory.choose([name for name in asked.nodes.split(",") if name])
+        chosen = [name for name in asked.nodes.split(",") if name]
+        if asked.engine == "superlink" and not chosen:
+            chosen = inventory.supernodes
+        nodes = inventory.choose(chosen)
         config = replace(
             config,
             split=inventory.split,

@@ -78,13 +78,16 @@ def deployed(plan: Plan, display: Display) -> Iterator[Engine]:
     if plan.former:
         plan.former.check_code(sha256)
     assert plan.inventory
-    keys = plan.inventory.folder / "keys" / "flower"
+    keys = plan.inventory.flower_papers
     host, _, port = plan.inventory.superlink.rpartition(":")
     HOME.mkdir(parents=True, exist_ok=True)
     try:
         with SuperLink(host, int(port), papers(keys)) as link:
             for name in plan.names:
                 link.register(name, keys / f"{name}.pub")
+            allowed = plan.inventory.supernodes
+            if out := [node.name for node in plan.inventory.nodes if node.name not in allowed]:
+                display.say(f"no SuperNode by their owners' word: {', '.join(out)}")
             link.open()
             display.phase(f"a SuperLink waits for {len(plan.names)} SuperNodes at {host}:{port}")
             grid = link.lend()

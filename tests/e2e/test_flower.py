@@ -15,8 +15,9 @@ from cluster import Lab, Run, ansible_playbook, flat, must
 
 pytestmark = pytest.mark.apart
 FLOWER = "playbooks/flower.yml"
-ALLOWED = ("-e", "flower_allowed=true")
+WORD = "/etc/fedrnn/flower-allowed"
 UNIT = "flower-supernode.service"
+LEFT_OUT = "{} is left out: its owner has not allowed Flower's own engine"
 TRAIN = ("--engine", "superlink", "--without-governance", "--strategy", "fedavg",
          "--set", "timeout=300")  # fmt: skip
 
@@ -52,11 +53,25 @@ def bare(tmp_path_factory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def deployed(bare) -> Lab:
+    """Both with a SuperNode, after no owner has allowed it, and then one of the two."""
     refused = flower(bare)
-    assert refused.rc != 0 and "its owner has not allowed Flower's own engine" in flat(refused.text)
+    assert refused.rc != 0 and "No owner has allowed Flower's own engine" in flat(refused.text)
     assert bare.ssh("pi1", f"systemctl cat {UNIT}").returncode != 0
-    must(flower(bare, *ALLOWED))
+    allow(bare, "pi1")
+    assert LEFT_OUT.format("pi2") in flat(must(flower(bare)).text)
+    assert bare.ssh("pi2", f"systemctl cat {UNIT}").returncode != 0
+    assert keys(bare) == {"pi1.pub"}
+    allow(bare, "pi2")
+    must(flower(bare))
     return bare
+
+
+def allow(lab: Lab, node: str) -> None:
+    assert lab.ssh(node, f"sudo touch {WORD}").returncode == 0
+
+
+def keys(lab: Lab) -> set[str]:
+    return {path.name for path in (lab.root / "inventory/lab/keys/flower").glob("*.pub")}
 
 
 def train(lab: Lab, rounds: int) -> dict:
@@ -85,7 +100,7 @@ def test_three_rounds_of_fedavg_are_trained_there(trained):
     assert all(node["rows"] > 3000 for node in trained["nodes"].values())
 
 
-def test_a_second_run_changes_nothing_and_needs_no_word_any_more(deployed):
+def test_a_second_run_changes_nothing(deployed):
     run = must(flower(deployed))
     assert set(run.changed.values()) == {0}, run.text
     again = must(ansible_playbook("site.yml", cwd=deployed.root))
@@ -123,14 +138,30 @@ def test_a_second_training_over_the_same_supernodes_sees_a_data_set_made_anew(tr
     assert (languages(trained), languages(again)) == (9, 18)
 
 
-def test_an_owner_closes_the_node_again(trained, deployed):
-    close = f"sudo rm /etc/fedrnn/flower-allowed && sudo systemctl stop {UNIT}"
+def test_an_owner_closes_the_node_again_and_no_operator_opens_it(trained, deployed):
+    close = f"sudo rm {WORD} && sudo systemctl stop {UNIT}"
     assert deployed.ssh("pi1", close).returncode == 0
     deployed.ssh("pi1", f"sudo systemctl start {UNIT}")
     assert deployed.ssh("pi1", f"systemctl is-active {UNIT}").stdout != "active\n"
-    assert flower(deployed).rc != 0
-    must(flower(deployed, *ALLOWED))
+    assert LEFT_OUT.format("pi1") in flat(must(flower(deployed)).text)
+    assert deployed.ssh("pi1", f"systemctl is-active {UNIT}").stdout != "active\n"
+    assert deployed.ssh("pi1", f"ls {WORD}").returncode != 0 and keys(deployed) == {"pi2.pub"}
+
+
+def test_a_supernode_that_takes_long_to_fail_is_told_and_tried_again(trained, deployed):
+    """After the one above: the SuperNode of pi1 is stopped."""
+    folder = f"/etc/systemd/system/{UNIT}.d"
+    slow = "[Service]\nExecStart=\nExecStart=/bin/sh -c 'sleep 15; echo too bad; exit 1'\n"
+    assert deployed.ssh("pi1", f"sudo mkdir {folder}").returncode == 0
+    deployed.ssh("pi1", f"printf %s {shlex.quote(slow)} | sudo tee {folder}/slow.conf")
+    allow(deployed, "pi1")
+    for _ in range(2):
+        broken = flower(deployed)
+        assert broken.rc != 0 and "too bad" in broken.text
+    deployed.ssh("pi1", f"sudo rm -r {folder}")
+    must(flower(deployed))
     assert deployed.ssh("pi1", f"systemctl is-active {UNIT}").stdout == "active\n"
+    assert keys(deployed) == {"pi1.pub", "pi2.pub"}
 
 
 def test_reset_takes_it_away(trained, deployed):

@@ -49,6 +49,23 @@ def test_without_ray_it_says_what_to_type(monkeypatch, capsys):
     assert "make simulation" in capsys.readouterr().err
 
 
+def test_who_has_no_supernode_is_not_waited_for(tmp_path):
+    (tmp_path / "hosts.yml").write_text(
+        "nodes: {hosts: {pi1: {}, pi2: {}, pi3: {}}, vars: {flower_superlink: '127.0.0.1:9'}}\n"
+    )
+    papers = tmp_path / "keys" / "flower"
+    papers.mkdir(parents=True)
+    for name in ("pi1", "pi3"):
+        (papers / f"{name}.pub").touch()
+    words = [*SUPERLINK, "--without-governance", "--inventory", str(tmp_path)]
+    with ExitStack() as stack:
+        assert make_plan(parse(words), stack).names == ["pi1", "pi3"]
+        assert make_plan(parse([*words, "--nodes", "pi2"]), stack).names == ["pi2"]
+        (papers / "pi1.pub").unlink()
+        (papers / "pi3.pub").unlink()
+        assert make_plan(parse(words), stack).names == ["pi1", "pi2", "pi3"]  # and told what to run
+
+
 def test_an_inventory_that_does_not_say_where_the_superlink_is(tmp_path, capsys):
     (tmp_path / "hosts.yml").write_text("nodes: {hosts: {pi1: {}}}\n")
     words = [*SUPERLINK, "--without-governance", "--inventory", str(tmp_path)]
