@@ -1,10 +1,12 @@
 """The same app on each engine, for the same few rounds, and what a thousand nodes take.
 
 `python -m bench.engines` needs the lab (`ansible-playbook site.yml`), Ray (`make simulation`) and
-SuperNodes in the lab (`ansible-playbook playbooks/flower.yml -e flower_allowed=true`). It takes an
-hour or more, most of it for a thousand simulated nodes (`--few` leaves those out), writes
-bench/results/engines.json and draws docs/scaling.svg. Memory is what a node's processes have at
-most; of the simulation it is all that runs on this machine, shared between its nodes.
+SuperNodes in the lab (as each node's owner `sudo touch /etc/fedrnn/flower-allowed`, then
+`ansible-playbook playbooks/flower.yml`). It takes an hour or more, most of it for a thousand
+simulated nodes (`--few` leaves those out), writes bench/results/engines.json and draws
+docs/scaling.svg. Memory of a node is the most that its processes have: of a job and its sshd
+the sum of each one's peak; of a SuperNode and what it starts their sum, what they share once, looked
+at every two seconds; of the simulation all that runs on this machine, which its nodes share.
 
 lab           PySyft's jobs over SSH: every owner is asked; three nodes of the lab
 simulation    Flower's simulation: before there are nodes; three of them here
@@ -16,23 +18,31 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("svg")
 
+import asyncssh
 import psutil
 from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
 
 from bench.figures import Row, explained, publish, row
 from fedrnn.checkout import ROOT
+from fedrnn.inventory import DEFAULT, Node, read_inventory
+from fedrnn.nodes import connect
+from fedrnn.transport.grid import Loop
 
 RESULTS = Path(__file__).parent / "results" / "engines.json"
 PICTURE = ROOT / "docs" / "scaling.svg"
@@ -42,6 +52,23 @@ ENGINES = {
     "simulation": ("--engine", "simulation", "--local", "3"),
     "superlink": ("--engine", "superlink", "--without-governance"),
 }
+PURPOSE = {
+    "lab": "nodes that SSH reaches, each governed by its owner; hundreds of rounds",
+    "simulation": "before there are nodes: what more of them, or another split, would give",
+    "superlink": "nodes that can only call out; few rounds, and no owner is asked",
+}
+UNITS = ("s", "MB", "%")
+FIGURES = ("a round", "memory of a node", "accuracy after four rounds of FedAvg")
+LOOK_AT_SUPERNODE = """
+most=0
+while read -r -t 2; [ $? -gt 128 ]; do  # until our end is closed
+  uid=$(stat -c %u /proc/$(systemctl show -P MainPID flower-supernode))
+  now=$(cat $(pgrep -u $uid | sed 's,.*,/proc/&/smaps_rollup,') 2> /dev/null |
+    awk '/^Pss:/ {kb += $2} END {print kb + 0}')
+  [ $now -gt $most ] && most=$now
+done
+echo $most
+"""
 NODES = (10, 100, 1000)
 MANY = ("--split", "dirichlet:0.1:200", "--set", "sample=0.1", "--set", "evaluate_every=50")
 SEEDS = (0, 1, 2)
@@ -102,22 +129,55 @@ def tree_mb(pid: int) -> float:
     return total
 
 
-def engines() -> list[Row]:
-    """Measure the same rounds on every engine; the rival of the others is the lab."""
+@contextmanager
+def supernodes() -> Iterator[list[float]]:
+    """Look at the lab's SuperNodes on their nodes; give the most of each, in MB, at the end."""
+    loop, inventory, most = Loop(), read_inventory(DEFAULT), []
+    command = f"sudo bash -c {shlex.quote(LOOK_AT_SUPERNODE)}"
+
+    async def look(node: Node) -> asyncssh.SSHClientProcess[str]:
+        return await (await connect(inventory, node)).create_process(command)
+
+    async def tell(looking: asyncssh.SSHClientProcess[str]) -> float:
+        looking.stdin.write_eof()
+        return int((await looking.wait(check=True)).stdout) * 1024 / 1e6
+
+    sessions = [loop.run(look(node)) for node in inventory.nodes]
+    yield most
+    most += [loop.run(tell(session)) for session in sessions]
+    loop.close()
+
+
+def engines(names: Sequence[str]) -> list[Row]:
+    """Measure the same rounds on these engines."""
+    took = {}
+    for name in names:
+        if name == "superlink":
+            with supernodes() as most:
+                one = run(*ENGINES[name], *FEW)
+            one = replace(one, node_mb=max(most))
+        else:
+            one = run(*ENGINES[name], *FEW)
+        took[name] = replace(one, node_mb=one.here_mb) if name == "simulation" else one
+        print(name, took[name])
+    return beside_each_other(took)
+
+
+def beside_each_other(took: Mapping[str, Run]) -> list[Row]:
+    """Print what each engine took and is for; return it, beside the lab where that was measured."""
+    table = Table("", *FIGURES, "what it is for", box=None)
     rows: list[Row] = []
-    lab = None
-    for name, words in ENGINES.items():
-        took = run(*words, *FEW)
-        lab = lab or took
-        memory = took.here_mb if name == "simulation" else took.node_mb
-        for figure, unit, ours, theirs in (
-            ("a round", "s", took.round_seconds, lab.round_seconds),
-            ("memory of a node", "MB", memory, lab.node_mb),
-            ("accuracy after four rounds of FedAvg", "%", took.accuracy, lab.accuracy),
-        ):
-            rival = None if name == "lab" else theirs
-            rows.append(row(f"{name}: {figure}", unit, ours, rival, of=rival and "the lab"))
-        print(name, took)
+    for name, one in took.items():
+        values = (one.round_seconds, one.node_mb, one.accuracy)
+        lab = took.get("lab") if name != "lab" else None
+        theirs = (lab.round_seconds, lab.node_mb, lab.accuracy) if lab else (None,) * len(values)
+        told = []
+        for figure, unit, ours, rival in zip(FIGURES, UNITS, values, theirs, strict=True):
+            measured = row(f"{name}: {figure}", unit, ours, rival, of="the lab" if lab else None)
+            rows.append({**measured, "for": PURPOSE[name]})
+            told.append(f"{measured['ours']:g} {unit}")
+        table.add_row(name, *told, PURPOSE[name])
+    Console().print(table)
     return rows
 
 
@@ -167,9 +227,7 @@ def main() -> int:
     parser.add_argument("--few", action="store_true", help="the engines alone, no crowds")
     parser.add_argument("--engines", default=",".join(ENGINES), help="these engines only")
     asked = parser.parse_args()
-    for name in set(ENGINES) - set(asked.engines.split(",")):
-        del ENGINES[name]
-    rows = engines()
+    rows = engines([name for name in ENGINES if name in asked.engines.split(",")])
     if not asked.few:
         rows += crowds()
     publish(rows, RESULTS)
