@@ -23,7 +23,7 @@ from fedrnn.checkout import ROOT
 from fedrnn.cluster import ClusterError
 from fedrnn.config import RunConfig
 from fedrnn.federation.server_app import federate
-from fedrnn.flower_programs import HOME, free_ports, running, settings
+from fedrnn.flower_programs import BIN, HOME, free_ports, running, settings
 from fedrnn.inventory import Inventory
 from fedrnn.learning.embedded import write_shares
 from fedrnn.plan import Plan
@@ -40,7 +40,7 @@ PATHS = (
     "fleet/../control/list-runs",
     "fleet/%2e%2e/control/list-runs",
 )
-PROGRAMS = ("flower-super", "flwr-serverapp", "flwr-clientapp")
+PROGRAMS = [f"{BIN}/{name}" for name in ("flower-super", "flwr-serverapp", "flwr-clientapp")]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Place:
     inventory: Inventory
     keys: Path
     data: list[Path]
-    before: set[int]  # Flower's programs, whosoever
+    before: set[int]  # Flower's programs
 
     @property
     def plan(self) -> Plan:
@@ -74,7 +74,7 @@ def place(tmp_path_factory) -> Place:
 
 
 def programs() -> set[int]:
-    """The ids of the processes that are Flower's programs."""
+    """The ids of the processes that are Flower's programs, those of this clone's .venv."""
     pids = [int(proc.name) for proc in Path("/proc").glob("[0-9]*")]
     return {pid for pid in pids if any(word in told(pid) for word in PROGRAMS)}
 
@@ -168,7 +168,7 @@ def test_whatever_ends_a_run_ends_what_it_has_started(place, ended_by):
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not any("flwr-serverapp" in told(pid) for pid in programs() - before):
             assert run.poll() is None and time.monotonic() < until, run.communicate()
             time.sleep(0.2)
