@@ -8,6 +8,11 @@ sums() {
   sha256sum /usr/local/lib/systemd/system/$unit /etc/fedrnn/flower/authority.crt /etc/fedrnn/flower/supernode.pub
 }
 
+listens() {
+  journalctl --quiet --output cat "_SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID $unit)" |
+    grep -q 'Uvicorn running on'
+}
+
 wanted=$(sums)
 if [ "$wanted" = "$(cat $applied 2> /dev/null)" ] &&
   systemctl --quiet is-active $unit && systemctl --quiet is-enabled $unit; then
@@ -21,7 +26,7 @@ systemctl start $unit
 # Who listens has read key and authority; a Pi imports for half a minute first. Whoever cannot start
 # ends, and is told of here; systemd would try for ever.
 seconds=0
-until ss -Hltnp | grep -q "pid=$(systemctl show -P MainPID $unit),"; do
+until systemctl --quiet is-active $unit && listens; do
   seconds=$((seconds + 1))
   [ "$(systemctl show -P NRestarts $unit)" = 0 ] && systemctl --quiet is-active $unit &&
     [ $seconds -lt 180 ] || {
