@@ -5,8 +5,8 @@ SuperNodes in the lab (as each node's owner `sudo touch /etc/fedrnn/flower-allow
 `ansible-playbook playbooks/flower.yml`). It takes an hour or more, most of it for a thousand
 simulated nodes (`--few` leaves those out), writes bench/results/engines.json and draws
 docs/scaling.svg. Memory of a node is the most that its processes have: of a job and its sshd
-the sum of each one's peak; of a SuperNode and what it starts their sum, what they share once, looked
-at every two seconds; of the simulation all that runs on this machine, which its nodes share.
+the sum of each one's peak; of a SuperNode and what it starts their sum, what they share once,
+looked at every two seconds; of the simulation all that runs on this machine, which its nodes share.
 
 lab           PySyft's jobs over SSH: every owner is asked; three nodes of the lab
 simulation    Flower's simulation: before there are nodes; three of them here
