@@ -30,16 +30,27 @@ def pid(lab: Lab) -> str:
     return lab.ssh("pi1", f"systemctl show -P MainPID {UNIT}").stdout
 
 
+PROBE = (
+    "s,^Type=.*,Type=oneshot,; s,^Restart=.*,Restart=no,; s,/run/flower-supernode,/run/probe,g; "
+    "s,^RuntimeDirectory=.*,RuntimeDirectory=probe,; "
+    "s,^ExecStart=.*,ExecStart=/bin/sh /run/probe.sh,"
+)
+
+
 def as_supernode(lab: Lab, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell's command on pi1 as what the SuperNode runs would."""
-    inside = (
-        f"pid=$(systemctl show -P MainPID {UNIT}); "
-        "groups=$(awk '/^Groups:/ {$1 = \"\"; print}' /proc/$pid/status | xargs | tr ' ' ,); "
-        "sudo nsenter --mount --target $pid setpriv --reuid=$(stat -c %u /proc/$pid) "
-        "--regid=$(stat -c %g /proc/$pid) --groups=$groups --no-new-privs "
-        f"sh -c {shlex.quote(command)}"
+    """Run a shell's command on pi1 under a copy of the SuperNode's unit.
+
+    In a virtual node root may not enter the name spaces of another account's process.
+    """
+    unit = "/run/systemd/system/probe.service"
+    return lab.ssh(
+        "pi1",
+        f"printf %s {shlex.quote(command)} | sudo tee /run/probe.sh > /dev/null && "
+        f"systemctl cat {UNIT} | sed {shlex.quote(PROBE)} | sudo tee {unit} > /dev/null && "
+        "sudo systemctl daemon-reload && sudo systemctl start probe; code=$?; "
+        "sudo journalctl --no-pager -o cat -n 5 -u probe; "
+        f"sudo rm {unit} /run/probe.sh; sudo systemctl daemon-reload; exit $code",
     )
-    return lab.ssh("pi1", inside)
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +119,8 @@ def test_a_second_run_changes_nothing(deployed):
 
 
 def test_what_the_supernode_is_sent_reads_the_data_and_not_what_is_not_its_own(trained, deployed):
-    """As the account of the SuperNode, with its groups, in what it sees of the file system."""
     data = "/var/lib/fedrnn/SyftBox/pi1@lab.local/private/syft_datasets/names"
-    own = f"{data}/*.txt", "/run/flower-supernode/key"  # with the key it could pose as the node
+    own = f"{data}/*.txt", "/run/probe/key"  # with the key it could pose as the node
     others = (
         "/etc/fedrnn/flower/supernode",
         "/var/lib/fedrnn/SyftBox/.names.sha256",
@@ -118,9 +128,9 @@ def test_what_the_supernode_is_sent_reads_the_data_and_not_what_is_not_its_own(t
     )
     for what in own:
         read = as_supernode(deployed, f"cat {what} > /dev/null")
-        assert read.returncode == 0, (what, read.stderr)
+        assert read.returncode == 0, (what, read.stdout, read.stderr)
     for what in others:
-        assert as_supernode(deployed, f"cat {what} > /dev/null").returncode != 0, what
+        assert f"cat: {what}: " in as_supernode(deployed, f"cat {what} > /dev/null").stdout
         assert deployed.ssh("pi1", f"sudo cat {what} > /dev/null").returncode == 0, what
     assert as_supernode(deployed, f"touch {data}/more").returncode != 0
     status = deployed.ssh("pi1", f"cat /proc/$(systemctl show -P MainPID {UNIT})/status").stdout
