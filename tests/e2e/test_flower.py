@@ -182,6 +182,7 @@ def test_a_supernode_that_takes_long_to_fail_is_told_and_tried_again(trained, de
 def test_reset_takes_it_away(trained, deployed):
     must(ansible_playbook("-e", "confirm=lab", "playbooks/reset.yml", cwd=deployed.root))
     time.sleep(1)
-    # In brackets, for the shell's own command line has the words, too.
-    left = deployed.ssh("pi1", f"pgrep -f '[f]lower-super'; systemctl cat {UNIT}; ls /etc/fedrnn")
+    # Alone and in brackets: the shell that runs it has the words in its own command line.
+    assert deployed.ssh("pi1", "pgrep -af '[f]lower-super'").stdout == ""
+    left = deployed.ssh("pi1", f"systemctl cat {UNIT}; ls /etc/fedrnn")
     assert left.stdout == "", left.stdout
