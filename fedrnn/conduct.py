@@ -68,6 +68,7 @@ def train(engine: Engine, plan: Plan, display: Display, started: float) -> int:
 
     problem = ""
     training = time.monotonic()
+    display.members(engine.names.values())
     with display:
         try:
             outcome = federate(

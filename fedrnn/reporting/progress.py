@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -69,6 +70,11 @@ class Display:
     def _object(self, values: dict[str, Any]) -> None:
         print(json.dumps(_plain(values), allow_nan=False), flush=True)
 
+    def members(self, names: Iterable[str]) -> None:
+        """Take over who takes part: who of them is missing from a round is told."""
+        self._members = set(names)
+        self.view.nodes = {name: {} for name in self._members}
+
     def nodes(self, members: list[Any], states: dict[str, str]) -> None:
         """Print how the job of each node is, and what it says of its data: counts, and no row."""
         heads = ("node", "job", "data set", "rows", "labels", "mock sample (made up)")
@@ -76,8 +82,6 @@ class Display:
         room = len(heads) if self.console.width >= tables.WIDE else 2
         for head in heads[:room]:
             table.add_column(head, overflow="fold")
-        self._members = {member.name for member in members}
-        self.view.nodes = {name: {} for name in self._members}
         if self.quiet or self.as_json:
             return
         for member in members[: tables.MOST]:

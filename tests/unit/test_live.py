@@ -107,7 +107,7 @@ def test_a_thousand_nodes_leave_the_other_lines_on_the_screen(view):
 
 def test_many_nodes_are_told_in_few_lines(capsys):
     display = Display(300)
-    display._members = {f"node{number:03}" for number in range(1000)}
+    display.members({f"node{number:03}" for number in range(1000)})
     display.event(a_round(1), 0)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "is left out" in line]) == 20
@@ -225,7 +225,7 @@ def test_tensorboard_reads_what_a_run_wrote(make_grid, tmp_path, monkeypatch):
 
 def test_only_who_was_drawn_can_be_missing(capsys):
     display = Display(300)
-    display._members = {"pi1", "pi2", "pi3"}
+    display.members({"pi1", "pi2", "pi3"})
     display.event({**a_round(1, pi1=1.0), "drawn": ["pi1", "pi2"]}, 0)
     display.event({**a_round(2, pi3=1.0), "drawn": ["pi3"]}, 0)
     display.event({**a_round(3, pi2=1.0), "drawn": ["pi2"]}, 0)
