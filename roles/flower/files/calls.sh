@@ -18,6 +18,7 @@ if [ "$wanted" = "$(cat $applied 2> /dev/null)" ] &&
   systemctl --quiet is-active $unit && systemctl --quiet is-enabled $unit; then
   exit
 fi
+rm -f $applied # whoever does not come up is looked at again, though systemd tries it meanwhile
 systemctl daemon-reload
 systemctl --quiet enable $unit
 systemctl stop $unit
