@@ -29,9 +29,7 @@ def main() -> None:
     parser = explained("hostile", __doc__)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, a core each (default 1)")
     given = parser.parse_args()
-    honest = [
-        Task("iid", 5, name, values={"rounds": DEFAULT_ROUNDS[name]}) for name in STRATEGIES
-    ]
+    honest = [Task("iid", 5, name, values={"rounds": DEFAULT_ROUNDS[name]}) for name in STRATEGIES]
     factors = (HONEST, *LIES.values())
     tasks = [replace(task, negated=factor) for task in honest for factor in factors]
     with ProcessPoolExecutor(given.jobs) as pool:

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WIRE, DESIGN = "docs/performance.md", "docs/architecture.md"
+LEARNING = "docs/learning.md"
 # Page; its words, with the figure as #; which of whose figures that is.
 QUOTED = [
     ("README.md", "Three bare virtual nodes take # s", "provision", "bare", "ours"),
@@ -25,6 +26,10 @@ QUOTED = [
     (WIRE, "where torch alone takes # MB", "wire", "resident", "rival"),
     (WIRE, "with three, # with a hundred", "wire", "controller CPU a node and round", "ours"),
     (WIRE, "The round takes # ms, 36 times", "wire", "100 echo workers", "ours"),
+    (LEARNING, "`gradient` | # | 64.0", "hostile", "gradient: negated", "rival"),
+    (LEARNING, "72.9 | # | 3.3", "hostile", "gradient: negated", "ours"),
+    (LEARNING, "69.8 | # | 68.1", "hostile", "fedmedian: negated", "ours"),
+    (LEARNING, "65.1 | # | 66.4", "hostile", "krum: negated", "ours"),
     (DESIGN, "whoever asks (`--engine`) | # s", "wire", "flower round", "rival"),
 ]
 # README's table of accuracy and macro-recall: how a row begins, and whose figures it has.
