@@ -2,7 +2,7 @@
 
 `python -m bench.engines` needs the lab (`ansible-playbook site.yml`), Ray (`make simulation`) and
 SuperNodes in the lab (as each node's owner `sudo touch /etc/fedrnn/flower-allowed`, then
-`ansible-playbook playbooks/flower.yml`). It takes an hour or more, most of it for a thousand
+`ansible-playbook playbooks/flower.yml`). It takes half an hour, most of it for a thousand
 simulated nodes (`--few` leaves those out), writes bench/results/engines.json and draws
 docs/scaling.svg. Memory of a node is the most that its processes have: of a job and its sshd
 the sum of each one's peak; of a SuperNode and what it starts their sum, what they share once,
@@ -11,7 +11,7 @@ looked at every two seconds; of the simulation all that runs on this machine, wh
 lab           PySyft's jobs over SSH: every owner is asked; three nodes of the lab
 simulation    Flower's simulation: before there are nodes; three of them here
 superlink     Flower's SuperLink: nodes that can only call out; the lab's nodes as SuperNodes
-N simulated   N nodes of 200 names each at Dirichlet 0.1, a tenth of them in each of 300 rounds
+N simulated   N nodes of 200 names each at Dirichlet 0.1, a tenth of them in each of 100 rounds
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ done
 echo $most
 """
 NODES = {10: (0, 1, 2), 100: (0, 1, 2), 1000: (0,)}  # and the seeds that they are run with
-MANY = ("--split", "dirichlet:0.1:200", "--set", "sample=0.1", "--set", "evaluate_every=50")
+MANY = (
+    *("--rounds", "100", "--split", "dirichlet:0.1:200"),
+    *("--set", "sample=0.1", "--set", "evaluate_every=50"),
+)
 LOOK_SECONDS = 2.0
 
 
