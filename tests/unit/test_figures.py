@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 WIRE, DESIGN = "docs/performance.md", "docs/architecture.md"
-LEARNING = "docs/learning.md"
+LEARNING, SCALING = "docs/learning.md", "docs/scaling.md"
 # Page; its words, with the figure as #; which of whose figures that is.
 QUOTED = [
     ("README.md", "Three bare virtual nodes take # s", "provision", "bare", "ours"),
@@ -30,6 +30,10 @@ QUOTED = [
     (LEARNING, "72.9 | # | 3.3", "hostile", "gradient: negated", "ours"),
     (LEARNING, "69.8 | # | 68.1", "hostile", "fedmedian: negated", "ours"),
     (LEARNING, "65.1 | # | 66.4", "hostile", "krum: negated", "ours"),
+    (SCALING, "PySyft's jobs over SSH | # s", "engines", "lab", "ours"),
+    (SCALING, "Flower's simulation | # s", "engines", "simulation", "ours"),
+    (SCALING, "Flower's SuperLink | # s", "engines", "superlink", "ours"),
+    (SCALING, "1,000 | # % | 2.4", "engines", "1000 simulated: accuracy", "ours"),
     (DESIGN, "whoever asks (`--engine`) | # s", "wire", "flower round", "rival"),
 ]
 # README's table of accuracy and macro-recall: how a row begins, and whose figures it has.
