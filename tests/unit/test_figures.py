@@ -59,6 +59,7 @@ IN_UNITS = {
 MISSED = {
     ("learning", "tutorial speed"),  # 11.992 times
     ("learning", "share of the matmul bound"),
+    ("provision", "card"),
     ("provision", "six"),
     ("wire", "100 echo workers"),
 }
