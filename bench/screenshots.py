@@ -8,8 +8,9 @@ to be looked at after a change of the report.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, FloatRect, ViewportSize
 
 from bench.figures import explained
 from fedrnn.checkout import LATEST, ROOT
@@ -18,7 +19,8 @@ from tests.chromium import chromium
 
 MARGIN = 16
 """Pixels below what is shown last."""
-PICTURES = {  # columns, scheme of colours, and what is shown last
+# Columns, scheme of colours, and what is shown last.
+PICTURES: dict[str, tuple[int, Literal["light", "dark"], str]] = {
     "light": (1000, "light", "#loss"),
     "dark": (1000, "dark", "#loss"),
     "phone": (360, "light", "#accuracy"),
@@ -28,8 +30,8 @@ PICTURES = {  # columns, scheme of colours, and what is shown last
 def draw(browser: Browser, page_file: Path, name: str, folder: Path, whole: bool) -> Path:
     """Write one picture into a folder and return its path."""
     width, scheme, last = PICTURES[name]
-    size = {"width": width, "height": 800}
-    page = browser.new_page(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    size = ViewportSize(width=width, height=800)
+    page = browser.new_page(viewport=size, color_scheme=scheme)
     page.goto(page_file.resolve().as_uri())
     box = page.locator(last).bounding_box()
     assert box
@@ -37,8 +39,8 @@ def draw(browser: Browser, page_file: Path, name: str, folder: Path, whole: bool
         round(box["y"] + box["height"] + MARGIN)
     )  # fmt: skip
     path = folder / f"report-{name}.png"
-    clip = {"x": 0, "y": 0, "width": width, "height": height}
-    page.screenshot(path=path, full_page=True, clip=clip)  # type: ignore[arg-type]
+    clip = FloatRect(x=0, y=0, width=width, height=height)
+    page.screenshot(path=path, full_page=True, clip=clip)
     page.close()
     return path
 

@@ -15,12 +15,10 @@ resident                  a process on a node that has imported torch and nothin
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -36,6 +34,7 @@ from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.embedded import names
 from fedrnn.learning.model import parameters_of
 from fedrnn.nodes import connect
+from fedrnn.reporting.record import Record, read
 from fedrnn.transport.grid import Loop
 
 RESULTS = Path(__file__).parent / "results" / "wire.json"
@@ -112,8 +111,8 @@ def crowds(loop: Loop) -> list[Row]:
     ]  # fmt: skip
 
 
-async def training() -> dict[str, Any]:
-    """Run the default training over the lab and return its summary."""
+async def training() -> Record:
+    """Run the default training over the lab and return what it has left."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fedrnn.run", cwd=ROOT,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
@@ -121,25 +120,20 @@ async def training() -> dict[str, Any]:
     _, errors = await process.communicate()
     if process.returncode:
         sys.exit(errors.decode())
-    latest = LATEST
-    events = [json.loads(line) for line in (latest / "metrics.jsonl").read_text().splitlines()]
-    rounds = [event for event in events if event["event"] == "round"]
-    summary: dict[str, Any] = json.loads((latest / "summary.json").read_text())
-    return {**summary, "each_round": rounds}
+    return read(LATEST)
 
 
 def whole(inventory: Inventory, loop: Loop) -> list[Row]:
     """Measure memory on a node and the wall time of a training against its workers' compute."""
     run = loop.run(training())
-    most = max(sum(node["rss_mb_max"].values()) for node in run["nodes"].values())
+    most = max(sum(node["rss_mb_max"].values()) for node in run.summary["nodes"].values())
     alone = float(loop.run(ask(inventory, inventory.nodes[0], f"{VENV_PYTHON} -c '{TORCH}'")))
     compute = sum(
-        max(node["compute_seconds"] for node in event["nodes"].values())
-        for event in run["each_round"]
+        max(node["compute_seconds"] for node in event["nodes"].values()) for event in run.rounds
     )
     return [
         row("resident", "MB", most, alone, 310, 285, of="torch alone; floor and aim in MB"),
-        row(f"{RunConfig().rounds} rounds", "s", run["seconds_total"], compute, 2.5, 1.3,
+        row(f"{RunConfig().rounds} rounds", "s", run.summary["seconds_total"], compute, 2.5, 1.3,
             of="the compute of each round's slowest worker"),
     ]  # fmt: skip
 

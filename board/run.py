@@ -10,7 +10,6 @@ Everything is left in .cache/board/<os>-on-<machine>/: the console, the logs, th
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import signal
 import subprocess
@@ -27,6 +26,8 @@ from board.memory import Watch
 from board.qemu import INTERFACES, MODELS, Board, BoardError, power_on
 from board.report import Report
 from board.site import NAME, VIRTUAL, Site
+from fedrnn.checkout import LATEST
+from fedrnn.reporting.record import read
 
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
@@ -171,10 +172,9 @@ class Run:
                 # An emulated core takes longer for its share than the minute that a Pi has.
                 "--set", "timeout=900",
             )  # fmt: skip
-        summary = json.loads((ROOT / "runs" / "latest" / "summary.json").read_text())
-        lines = (ROOT / "runs" / "latest" / "metrics.jsonl").read_text().splitlines()
-        seen = [event for line in lines if (event := json.loads(line))["event"] == "round"]
-        with_all = sum({NAME, *VIRTUAL} == set(event["nodes"]) for event in seen)
+        record = read(LATEST)
+        summary = record.summary
+        with_all = sum({NAME, *VIRTUAL} == set(event["nodes"]) for event in record.rounds)
         if set(summary["jobs"].values()) != {"done"} or with_all < self.rounds:
             raise BoardError(f"jobs {summary['jobs']}; all three were in {with_all} rounds")
         self.report.figure("nodes", ", ".join(summary["nodes"]))
