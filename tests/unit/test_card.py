@@ -22,7 +22,7 @@ from card import SECTOR, Card, Failed  # noqa: E402
 from image import BLOCK, Image  # noqa: E402
 
 ARM64, ARM32, PC = (2, 183), (1, 40), (2, 62)
-SIZE = 10 << 20
+SIZE = 20 << 20
 
 
 def elf(kind: tuple[int, int]) -> bytes:

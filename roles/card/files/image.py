@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 from device import Refused
 
-BLOCK = 4 << 20
+BLOCK = 8 << 20
 XZ = b"\xfd7zXZ\0"
 OTHERS = {
     b"PK\3\4": "a zip archive: unpack it with `unzip`",
@@ -136,9 +137,17 @@ def fill(file: io.RawIOBase | BinaryIO, buffer: memoryview) -> int:
     return count
 
 
+def memory() -> mmap.mmap:
+    """Return memory for a block, in huge pages if the kernel has them: a disk reads twice as fast."""
+    block = mmap.mmap(-1, BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):
+        block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
 def blocks(file: io.RawIOBase | BinaryIO) -> Iterator[tuple[mmap.mmap, int]]:
     """Yield a file block by block, with the bytes in each; the next is read meanwhile."""
-    buffers = (mmap.mmap(-1, BLOCK), mmap.mmap(-1, BLOCK))
+    buffers = (memory(), memory())
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(fill, file, memoryview(buffers[0]))
         for number in itertools.count(1):

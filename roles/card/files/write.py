@@ -24,7 +24,7 @@ from pathlib import Path
 
 from card import Card, Failed
 from device import Refused, look
-from image import BLOCK, Image, Tell, blocks, wanted_sum
+from image import BLOCK, Image, Tell, blocks, memory, wanted_sum
 from settings import FILES
 
 MEMCMP = ctypes.CDLL(None).memcmp
@@ -91,7 +91,7 @@ def write(image: Image, card: Card, size: int, tell: Tell) -> None:
 
 def compare(image: Image, card: Card, size: int, tell: Tell) -> None:
     """Read the card itself, not what is cached of it. Raises Failed with the first bad offset."""
-    buffers, done = (mmap.mmap(-1, BLOCK), mmap.mmap(-1, BLOCK)), 0
+    buffers, done = (memory(), memory()), 0
     card.forget()
     with ThreadPoolExecutor(1) as reader:
         # The next block is read while this one is compared.
