@@ -27,10 +27,6 @@ MOST_FAULTS = 50
 """For more of them no reader has the patience."""
 TEMPLATES = Path(__file__).parent / "templates"
 SAME = "The same data, seed and nodes come to the same model, bit for bit."
-LIKE = (
-    "The same data, seed and nodes come to a model as good, not to the same bits: a SuperLink "
-    "gives the nodes new ids each time, and their updates are added up in the order of these."
-)
 EXAMPLES = {"Polish": "Kowalski", "Greek": "Papadopoulos", "Finnish": "Virtanen"}
 
 
@@ -122,7 +118,7 @@ def shown(made: list[Picture]) -> list[dict[str, Any]]:
 
 def _notes(record: Record) -> list[str]:
     """Return what must be known to come to the same model."""
-    notes = [LIKE if record.engine == "superlink" else SAME]
+    notes = [SAME]
     changed = (record.manifest.get("controller") or {}).get("changed_files") or []
     if changed:
         notes.append(f"The checkout had {len(changed)} changed files that no commit holds.")

@@ -117,19 +117,20 @@ def test_the_page_says_who_let_the_job_run(tmp_path, approval, said):
 
 
 @pytest.mark.parametrize(
-    ("engine", "nobody", "again"),
-    [("superlink", "Nobody was asked: --without-governance.", "not to the same bits"),
-     ("simulation", "Nobody was asked: the nodes were simulated", "bit for bit")],
-)  # fmt: skip
-def test_the_page_says_that_nobody_was_asked(run, engine, nobody, again):
+    ("engine", "nobody"),
+    [
+        ("superlink", "Nobody was asked: --without-governance."),
+        ("simulation", "Nobody was asked: the nodes were simulated"),
+    ],
+)
+def test_the_page_says_that_nobody_was_asked(run, engine, nobody):
     def change(manifest):
         manifest.update(engine=engine)
         del manifest["owners"], manifest["nodes"]
 
     edit(run / "manifest.json", change)
     page = report.write(run).read_text()
-    assert nobody in page and again in page
-    assert ("bit for bit" in page) == (again == "bit for bit")
+    assert nobody in page and "bit for bit" in page
     assert "approved" not in page and "The files of the code, with their hashes" in page
 
 
