@@ -138,7 +138,7 @@ def fill(file: io.RawIOBase | BinaryIO, buffer: memoryview) -> int:
 
 
 def memory() -> mmap.mmap:
-    """Return memory for a block, in huge pages if the kernel has them: a disk reads twice as fast."""
+    """Return memory for a block, in huge pages if there are any: a disk reads twice as fast."""
     block = mmap.mmap(-1, BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):
         block.madvise(mmap.MADV_HUGEPAGE)
