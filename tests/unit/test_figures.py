@@ -14,7 +14,7 @@ LEARNING, SCALING = "docs/learning.md", "docs/scaling.md"
 QUOTED = [
     ("README.md", "Three bare virtual nodes take # s", "provision", "bare", "ours"),
     ("README.md", "a run with nothing to do # times", "provision", "unchanged", "ratio"),
-    ("README.md", "A training sends and takes # MB a node", "learning", "bytes a node", "ours"),
+    ("README.md", "a training sends and takes # MB a node", "learning", "bytes a node", "ours"),
     ("README.md", "takes # times a bare SSH echo", "wire", "echo round", "ratio"),
     ("README.md", "the same round takes # times as long", "wire", "flower round", "ratio"),
     (WIRE, "an approved job on each node | # ms", "wire", "echo round", "ours"),
