@@ -121,7 +121,8 @@ def _notes(record: Record) -> list[str]:
     notes = [SAME]
     changed = (record.manifest.get("controller") or {}).get("changed_files") or []
     if changed:
-        notes.append(f"The checkout had {len(changed)} changed files that no commit holds.")
+        files = "one changed file" if len(changed) == 1 else f"{len(changed)} changed files"
+        notes.append(f"The checkout had {files} that no commit holds.")
     if sha256 := record.summary.get("model_sha256"):
         notes.append(f"SHA-256 of model.safetensors: {sha256}")
     return notes
