@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ class Run:
             self.wait_for_ssh(BOOT_SECONDS)
             # Neither a clock nor a time server: the remedy that preflight names.
             self.ask(f"sudo date -s @{time.time():.0f}")
-            self.ask("cloud-init status --wait --long || test $? = 2", 600)
+            self.ask("cloud-init status --wait --long", 600)
         model = self.ask("tr -d '\\0' < /proc/device-tree/model")
         if self.machine == "raspi3b" and not model.startswith("Raspberry Pi 3 Model B"):
             raise BoardError(f"this was to be a Raspberry Pi 3 Model B, and says: {model}")
@@ -154,6 +155,7 @@ class Run:
         """The whole cluster: this board and two virtual nodes, then training on all three."""
         self.refuse_a_bad_torch()
         self.ask(OLD_SWAP)
+        before = self.look_at_all()
         with self.report.phase("provision"):
             self.playbook("provision", "site.yml")
         swap = self.ask("/usr/sbin/swapon --show --noheadings").strip()
@@ -186,6 +188,28 @@ class Run:
             figure = f"{peak.resident:.0f} MB, {peak.swap:.0f} MB in swap"
             self.report.figure(f"peak of {name}", figure)
         self.report.figure("model_sha256", summary["model_sha256"])
+        self.take_back(before)
+
+    def look_at_all(self) -> set[str]:
+        """Return what the board is, a line for each thing that a reset must leave as it was."""
+        look = shlex.quote((ROOT / "tests" / "look.sh").read_text())
+        return set(self.ask(f"sudo sh -c {look}", 900).splitlines())
+
+    def take_back(self, before: set[str]) -> None:
+        """Reset the board, which is then what it was before our playbooks had seen it."""
+        with self.report.phase("reset"):
+            named = f"confirm={self.site.inventory.name}"
+            self.playbook("reset", "playbooks/reset.yml", "-e", named, "-e", "purge=true")
+        with self.report.phase("restart"):
+            self.ask("sudo systemctl reboot --no-block")
+            time.sleep(20)  # until sshd has gone
+            self.wait_for_ssh(BOOT_SECONDS)
+            after = self.look_at_all()
+        if before != after:
+            lines = [f"- {line}" for line in sorted(before - after)]
+            lines += [f"+ {line}" for line in sorted(after - before)]
+            raise BoardError("reset has left the board otherwise:\n" + "\n".join(lines))
+        self.report.figure("what differs after the reset", "nothing")
 
 
 def main(arguments: list[str] | None = None) -> int:
