@@ -36,7 +36,7 @@ BOOT_SECONDS, OFF_SECONDS = 900, 240
 OLD_SWAP = """sudo sh -euc '
 fallocate -l 64M /old-swap; chmod 600 /old-swap
 /usr/sbin/mkswap /old-swap; /usr/sbin/swapon /old-swap
-echo "/old-swap none swap sw 0 0" >> /etc/fstab'"""
+echo "/old-swap none swap sw 0 0" >> /etc/fstab; systemctl daemon-reload'"""
 
 
 @dataclass
