@@ -59,7 +59,6 @@ IN_UNITS = {
 MISSED = {
     ("learning", "tutorial speed"),  # 11.992 times
     ("learning", "share of the matmul bound"),
-    ("provision", "card"),
     ("provision", "six"),
     ("wire", "100 echo workers"),
 }
