@@ -7,7 +7,7 @@ it. A lie that looks like an honest answer passes: docs/security.md says what th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -65,17 +65,16 @@ def _query(content: RecordDict) -> str:
         return "it names no labels"
     if len(set(labels)) < len(labels):
         return "it names a label twice"
-    counts = [content.metric_records["metrics"][part] for part in PARTS]
-    if not all(_are_counts(part, len(labels)) for part in counts):
+    metrics = content.metric_records["metrics"]
+    if not all(_are_counts(metrics[part], len(labels)) for part in PARTS):
         return "its counts are not one per label"
-    return ""
+    return _no_number(metrics, but=PARTS)
 
 
 def _update(kind: str, sent: RecordDict, content: RecordDict, rows: int) -> str:
     metrics = content.metric_records["metrics"]
-    for name, value in metrics.items():
-        if isinstance(value, list) or not math.isfinite(value):
-            return f"its {name} is {value}"
+    if odd := _no_number(metrics):
+        return odd
     if kind == "train.gradient" and metrics.get("stale"):
         return _stale(sent, content, metrics)
     examples, loss = metrics["num-examples"], cast(float, metrics["loss"])
@@ -128,8 +127,18 @@ def _evaluation(content: RecordDict, labels: int, names: int) -> str:
     calibration = np.asarray(metrics["calibration"], dtype=np.float64)
     if calibration.shape != (3 * BINS,) or not _are_sane(calibration):
         return "its calibration is not one of counts"
-    if not _are_sane(np.asarray(metrics["loss-sum"], dtype=np.float64).reshape(1)):
+    if odd := _no_number(metrics, but=("confusion", "calibration")):
+        return odd
+    if not 0 <= cast(float, metrics["loss-sum"]) < LARGEST**2:
         return f"its loss is {metrics['loss-sum']}"
+    return ""
+
+
+def _no_number(metrics: MetricRecord, but: Sequence[str] = ()) -> str:
+    """Say which metric is not one finite number, as all are ``but`` those that are lists."""
+    for name, value in metrics.items():
+        if name not in but and (isinstance(value, list) or not math.isfinite(value)):
+            return f"its {name} is {str(value)[:200]}"
     return ""
 
 

@@ -211,6 +211,9 @@ COUNTS = {
     "more than all": put("metrics", "confusion", [2**62] * 16),
     "no calibration": put("metrics", "calibration", [float("nan")] * 45),
     "a loss of NaN": put("metrics", "loss-sum", float("nan")),
+    "a loss below zero": put("metrics", "loss-sum", -1.0),
+    "a list as a loss": put("metrics", "loss-sum", [1.0]),
+    "a list among the figures": put("metrics", "rss-mb", [1.0, 2.0]),
     "a number for a list": put("metrics", "confusion", 7),
 }
 
@@ -227,6 +230,7 @@ def test_an_evaluation_that_cannot_be_is_left_out_and_counted(make_grid, what):
 CENSUS = {
     "no labels": lambda content: content.pop("config"),
     "a label twice": put("config", "labels", ["A", "A"]),
+    "a list among the figures": put("metrics", "rss-mb", [1.0, 2.0]),
     "counts of less": put("metrics", "train", [-3]),
     "counts of others": put("metrics", "test", [1, 2, 3, 4, 5]),
 }
