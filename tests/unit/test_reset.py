@@ -95,6 +95,9 @@ def test_what_the_owner_has_installed_since_stays_and_what_roles_brought_goes() 
         "cpp": package(True, "libc6"),
         "backup": package(False, "tzdata"),
         "tzdata": package(False),
+        # An upgrade that nobody of us asked for.
+        "linux-image-2": package(True, "linux-base-2"),
+        "linux-base-2": package(True),
     }
     assert brought({"libc6", "python3"}, {"acl", "tzdata"}, here) == ["acl", "libacl1"]
     built = {"acl", "tzdata", "gcc"}
@@ -181,6 +184,41 @@ def test_a_clock_that_nobody_kept_is_left_to_itself_again(
     undo.names()
     wanted = "disable --now systemd-timesyncd.service\n" if disabled else None
     assert (told.read_text() if told.exists() else None) == wanted
+
+
+def test_what_a_run_left_that_broke_off_is_put_in_force_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files are gone already, so nothing but the note tells that it was not all."""
+    told = tmp_path / "told"
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(
+        f"#!/bin/sh\ncase $1 in is-enabled) echo disabled ;; *) echo $* >> {told} ;; esac\n"
+    )
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    undo = Undo({"act": True})
+    undo.before = {"enabled": ["zramswap.service"]}
+    undo.in_force()
+    assert told.read_text().splitlines() == [
+        "daemon-reload", "enable zramswap.service", "restart zramswap.service",
+    ]  # fmt: skip
+    told.unlink()
+    undo.before = None
+    undo.in_force()
+    assert not told.exists()
+
+
+def test_without_python3_apt_reset_ends_before_the_note_of_what_was_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "apt", None)
+    undo = Undo({"act": True})
+    undo.before = {"packages": []}
+    with pytest.raises(SystemExit, match="python3-apt is not installed, so packages stay"):
+        undo.packages()
+    order = (ROOT / "roles/reset/files/undo.py").read_text()
+    assert order.index("self.packages()") < order.index('"/opt/fedrnn"):')
 
 
 @pytest.fixture

@@ -76,9 +76,10 @@ class Undo:
         if self.before:
             self.texts()
             self.names()
+        self.in_force()
+        if self.before:
             self.packages()
             self.folders()
-        self.in_force()
         for folder in ("/run/fedrnn", "/opt/fedrnn"):
             if Path(folder).exists():
                 self.do(f"{folder} is removed", lambda folder=folder: rmtree(Path(folder)))
@@ -193,8 +194,8 @@ class Undo:
         try:
             extra = brought(set(self.before["packages"]), asked, packages_here())
         except ImportError:
-            print("python3-apt is not installed: packages stay")
-            return
+            # The note of what was before stays as well, for the next run.
+            sys.exit("python3-apt is not installed, so packages stay: install it, then run again")
         apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
         if extra:
             self.do(f"packages {' '.join(extra)} are removed",
@@ -221,8 +222,8 @@ class Undo:
                 self.do(f"{name} is removed", lambda path=path: rmtree(path))
 
     def in_force(self) -> None:
-        """systemd, sshd and what makes swap read what is left."""
-        if not self.gone:
+        """systemd, sshd and what makes swap read what is left, of a run that broke off as well."""
+        if not (self.gone or self.before):
             return
         self.do("systemd reads its units anew", lambda: run("systemctl", "daemon-reload"))
         if any(name.startswith("/etc/ssh/") for name in self.gone):
@@ -340,20 +341,30 @@ def packages_here() -> dict[str, Package]:
 def brought(before: set[str], asked: set[str], here: dict[str, Package]) -> list[str]:
     """Packages that came by the roles: since, asked for or for what was asked for, and not needed.
 
-    What the owner has installed since (apt calls it manual) stays with all that it needs.
+    What the owner has installed since (apt calls it manual) stays with all that it needs, and so
+    does what an upgrade of others has brought, such as a kernel.
     """
     extra = set(here) - before
-    own = {n for n in extra - asked if not here[n].auto}
-    needed, look = set(own), [(n, True) for n in own] + [(n, False) for n in before & set(here)]
+    ours, own = extra & asked, {n for n in extra - asked if not here[n].auto}
+    came = ours | reached(ours, extra, here, recommended=True)
+    needed = own | reached(own, extra, here, recommended=True)
+    needed |= reached(before & set(here), extra, here, recommended=False)
+    return sorted(came - needed)
+
+
+def reached(
+    begin: set[str], extra: set[str], here: dict[str, Package], recommended: bool
+) -> set[str]:
+    """What some packages need of those that came since, and what that needs in its turn."""
+    found, look = set(), sorted(begin)
     while look:
-        name, theirs = look.pop()
-        for found in here[name].needs + (here[name].recommends if theirs else []):
-            if found & before:
-                continue
-            for new in (found & extra) - needed:
-                needed.add(new)
-                look.append((new, theirs))
-    return sorted(extra - needed)
+        package = here[look.pop()]
+        for answers in package.needs + (package.recommends if recommended else []):
+            # What was there before is enough where it answers.
+            if answers <= extra:
+                look += answers - found
+                found |= answers
+    return found
 
 
 def has_files(folder: Path, but: str = "") -> bool:
