@@ -19,6 +19,7 @@ PROGRAM = FILES / "write.py"
 sys.path.insert(0, str(FILES))
 import write  # noqa: E402
 from card import SECTOR, Card, Failed  # noqa: E402
+from device import Refused  # noqa: E402
 from image import BLOCK, Image  # noqa: E402
 
 ARM64, ARM32, PC = (2, 183), (1, 40), (2, 62)
@@ -185,6 +186,36 @@ def test_a_card_that_gives_other_bytes_back_is_found_with_the_first_of_them(tabl
                 file.write(bytes([byte ^ 0xFF]))
         with pytest.raises(Failed, match=f"first at byte {BLOCK + 70_001} "):
             write.compare(image, card, SIZE, quiet)
+
+
+@pytest.mark.parametrize("name", ["os.img", "os.img.xz"])
+def test_an_image_that_cannot_be_read_any_more_is_not_the_cards_fault(
+    table: Table, name: str
+) -> None:
+    data = bytes(content())
+    table.lay(lzma.compress(data, preset=0) if name.endswith("xz") else data, name)
+    image = Image(table.image)
+    file = image.file
+
+    class Dying:
+        """A disk that gives an error after some of it."""
+
+        def seek(self, offset: int) -> int:
+            return file.seek(offset)
+
+        def read(self, size: int = -1) -> bytes:
+            buffer = bytearray(size)
+            return bytes(buffer[: self.readinto(buffer)])
+
+        def readinto(self, buffer: bytearray) -> int:
+            if file.tell() > SIZE // 2:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return file.readinto(buffer)
+
+    image.file = Dying()  # type: ignore[assignment]
+    for work in (write.write, write.compare):
+        with Card(table.card) as card, pytest.raises(Refused, match=rf"{name} can no more be read"):
+            work(image, card, SIZE, quiet)
 
 
 def test_a_card_that_changes_between_writing_and_reading_is_found(table: Table) -> None:

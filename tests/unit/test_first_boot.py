@@ -246,10 +246,20 @@ def test_a_key_that_would_let_nobody_in_is_refused(desk: Desk, key: str, words: 
 def test_a_key_with_options_or_cut_off_is_no_key(desk: Desk, tmp_path: Path) -> None:
     good = (desk.keys / "good.pub").read_text().split()
     for line in (f'command="x" {good[0]} {good[1]}', f"{good[0]} {good[1][:-8]}",
-                 f"ssh-rsa {good[1]}", f"{good[0]} {good[1]}\n{good[0]} {good[1]}"):  # fmt: skip
+                 f"ssh-rsa {good[1]}", "ssh-rsa AAAAB3NzaC1yc2E=",
+                 f"{good[0]} {good[1]}\n{good[0]} {good[1]}"):  # fmt: skip
         (tmp_path / "odd.pub").write_text(line)
         done = desk.ask(pi1=desk.node(public_key=str(tmp_path / "odd.pub")))
-        assert done.returncode == 1, line
+        assert done.returncode == 1 and "Traceback" not in done.stderr, line
+
+
+def test_a_damaged_private_key_is_left_to_ssh_to_tell(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "odd.pub").write_text((desk.keys / "good.pub").read_text())
+    for text in ("AAA", "b3BlbnNzaC1rZXktdjEA", "-"):
+        begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END"))
+        (tmp_path / "odd").write_text(f"{begin}\n{text}\n{end}\n")
+        done = desk.ask(pi1=desk.node(public_key=str(tmp_path / "odd.pub")))
+        assert done.returncode == 0, done.stderr
 
 
 def test_an_encrypted_key_that_the_agent_has_is_as_good_as_any(desk: Desk) -> None:

@@ -68,10 +68,16 @@ class Image:
                 raise Refused(f"{path} is {what}; the checksum is then that of the unpacked file.")
         self.stamp = os.fstat(self.file.fileno())
 
-    def open(self) -> io.RawIOBase | BinaryIO:
-        """Return the content from its begin, unpacked."""
-        self.file.seek(0)
-        return unpack(self.file) if self.packed else self.file
+    def blocks(self) -> Iterator[tuple[mmap.mmap, int]]:
+        """Yield the content from its begin, unpacked. Raises Refused if it breaks off."""
+        try:
+            self.file.seek(0)
+            yield from blocks(unpack(self.file) if self.packed else self.file)
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            raise Refused(
+                f"{self.path} can no more be read ({error}), and the card has only a part of it:"
+                " mend that and run the same command again."
+            ) from None
 
     def check(self, sha256: str, tell: Tell) -> int:
         """Read all of it and return the bytes of its content.
@@ -94,6 +100,8 @@ class Image:
                 tell("checking", self.file.tell(), self.stamp.st_size)
         except EOFError:
             raise Refused(f"{self.path} is cut off. {self.again()}") from None
+        except OSError as error:
+            raise Refused(f"{self.path}: {error.strerror}. Nothing was written.") from None
         except lzma.LZMAError as error:
             raise Refused(f"{self.path} is damaged ({error}). {self.again()}") from None
         while hashed.read(BLOCK):

@@ -183,7 +183,8 @@ def unusable(line: str) -> str:
         return f"is damaged: it says {kind} and holds another kind."
     if not KEY_KINDS.match(kind):
         return f"is a key of the kind {kind}, which a node refuses."
-    if kind == "ssh-rsa" and (bits := int.from_bytes(parts[2], "big").bit_length()) < RSA_BITS:
+    bits = int.from_bytes(parts[-1], "big").bit_length()
+    if kind == "ssh-rsa" and bits < RSA_BITS:
         return f"is an RSA key of {bits} bits, and a node wants {RSA_BITS}."
     return ""
 
@@ -208,9 +209,12 @@ def is_encrypted(private: Path) -> bool:
         return True
     if "OPENSSH PRIVATE KEY" not in text:
         return False
-    blob = base64.b64decode("".join(text.split("-----")[2].split()))
     magic = b"openssh-key-v1\0"
-    return blob.startswith(magic) and next(fields(blob[len(magic) :])) != b"none"
+    try:
+        blob = base64.b64decode("".join(text.split("-----")[2].split()))
+        return blob.startswith(magic) and next(fields(blob[len(magic) :])) != b"none"
+    except (ValueError, IndexError, StopIteration):  # damaged: ssh itself will say so
+        return False
 
 
 def agent_keys() -> str:
