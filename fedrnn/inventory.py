@@ -97,7 +97,8 @@ class Inventory:
 def read_inventory(path: Path) -> Inventory:
     """Ask Ansible for the inventory at `path`, a file or a folder, with its variables worked out.
 
-    Raises InventoryError when there is none, or when it has no host in the group `nodes`.
+    Raises InventoryError when there is none, when it has no host in the group `nodes`, or when two
+    of them have one owner.
     """
     if not path.exists():
         raise InventoryError(f"there is no inventory {path}: copy inventory/example and edit it")
@@ -118,13 +119,15 @@ def read_inventory(path: Path) -> Inventory:
     researchers = common.get("pysyft_researchers") or [{"email": RESEARCHER, "key": ""}]
     folder = (path if path.is_dir() else path.parent).resolve()
     key = _key(str(researchers[0]["key"]).removesuffix(".pub")) or folder / "keys" / "researcher"
+    nodes = tuple(_node(answer) for answer in answers)
+    _refuse_one_owner_of_two(nodes)
     return Inventory(
         folder=folder,
         researcher=str(researchers[0]["email"]),
         key=Path(key),
         split=_split(common),
         data_seed=int(common.get("dataset_seed", 0)),
-        nodes=tuple(_node(answer) for answer in answers),
+        nodes=nodes,
         superlink=str(common.get("flower_superlink", "")),
     )
 
@@ -157,6 +160,17 @@ def _node(variables: dict[str, Any]) -> Node:
         operator_key=_key(variables.get("ansible_ssh_private_key_file")),
         jump=_jump(name, variables),
     )
+
+
+def _refuse_one_owner_of_two(nodes: tuple[Node, ...]) -> None:
+    """PySyft knows a datasite by its owner alone, and takes two of one owner for one."""
+    of: dict[str, str] = {}
+    for node in nodes:
+        if (other := of.setdefault(node.owner, node.name)) != node.name:
+            raise InventoryError(
+                f"{other} and {node.name} have the same pysyft_owner, {node.owner}: give each node "
+                f"one of its own, such as {node.name}@{node.owner.partition('@')[2]}"
+            )
 
 
 def _key(path: object) -> str:

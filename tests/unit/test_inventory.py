@@ -46,3 +46,11 @@ def test_a_way_that_only_ansible_would_know_is_refused_with_the_one_that_both_kn
     words = 'ansible_ssh_common_args: -o ProxyCommand="ssh -W %h:%p gate"'
     with pytest.raises(InventoryError, match=r"pi1: .*say it as -o ProxyJump="):
         jump(tmp_path, words)
+
+
+def test_two_nodes_of_one_owner_are_refused_for_pysyft_takes_them_for_one(tmp_path):
+    (tmp_path / "hosts.yml").write_text(
+        "nodes:\n  hosts: {pi1: {}, pi2: {}}\n  vars: {pysyft_owner: me@home.org}\n"
+    )
+    with pytest.raises(InventoryError, match=r"pi1 and pi2 .* such as pi2@home\.org"):
+        read_inventory(tmp_path)
