@@ -30,9 +30,10 @@ exit code: 0 all are healthy, 1 not all are, 2 asked wrongly, 130 Ctrl-C before 
 
 
 async def connect(inventory: Inventory, node: Node, **more: Any) -> asyncssh.SSHClientConnection:
-    """Open a connection to a node as its operator. Raises asyncssh.Error, OSError."""
+    """Open a connection to a node as its operator. Raises asyncssh.Error, OSError, ValueError."""
     if node.operator_key:
         more["client_keys"] = [node.operator_key]
+        more["ignore_encrypted"] = True  # its agent may have it
     return await asyncssh.connect(
         node.host, node.port, username=node.operator or (),
         known_hosts=str(inventory.known_hosts), tunnel=node.jump or (), **more,
@@ -52,7 +53,7 @@ async def ask(inventory: Inventory, node: Node) -> Row:
             done = await connection.run(f"sh -c {shlex.quote(question)}", errors="replace")
     except TimeoutError:
         return unreachable(node.name, f"it does not answer within {SECONDS:.0f} s")
-    except (OSError, asyncssh.Error) as error:
+    except (OSError, ValueError, asyncssh.Error) as error:  # ValueError: a damaged key or pin
         return unreachable(node.name, printable(str(error) or type(error).__name__))
     return glance(node.name, str(done.stdout)[:MOST_TOLD])
 

@@ -198,6 +198,27 @@ def test_a_node_that_is_away_does_not_keep_the_others(tmp_path):
     assert "Connect" in rows[0]["problems"][0]
 
 
+@pytest.mark.parametrize("damaged", ["the key", "the pin"])
+def test_a_damaged_file_of_one_node_does_not_keep_the_others(tmp_path, damaged):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    for name, phrase in (("locked", "secret"), ("good", "")):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", phrase, "-f", keys / name]
+        subprocess.run(command, check=True)
+    (keys / "damaged").write_text("no key\n")
+    (tmp_path / "known_hosts").write_text("pi1\n" if damaged == "the pin" else "")
+    inventory = Inventory(tmp_path, "me@lab.local", tmp_path / "key", "language", 0, ())
+    away = tuple(
+        Node(name, "127.0.0.1", 9, "o@lab.local", "pi", operator_key=str(keys / name))
+        for name in ("damaged", "locked", "good")
+    )
+    rows = asyncio.run(nodes.ask_all(inventory, away))
+    assert [row["reachable"] for row in rows] == [False] * 3
+    if damaged == "the key":
+        assert "Invalid" in rows[0]["problems"][0]
+        assert all("Connect" in row["problems"][0] for row in rows[1:])
+
+
 def test_the_exit_code_is_2_for_what_is_asked_wrongly(tmp_path, capsys):
     assert nodes.main(["--inventory", str(tmp_path / "nothing")]) == 2
     assert "there is no inventory" in capsys.readouterr().err
