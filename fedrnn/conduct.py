@@ -85,10 +85,33 @@ def train(engine: Engine, plan: Plan, display: Display, started: float) -> int:
                 raise
             outcome, problem = error.outcome, str(error)
     folder.save_model(config, outcome)  # before anything else can go wrong
-    spent = _spent(engine, started, before)
+    spent = {**_spent(engine, started, before), "problem": problem}
+    try:
+        _conclude(engine, plan, display, folder, outcome, spent, time.monotonic() - training)
+    except KeyboardInterrupt:
+        where = _shown(folder.path)
+        print(f"\nStopped before all was written; the model is in {where}", file=sys.stderr)
+        return 130
+    if problem:
+        print(f"\nStopped early: {problem}{_resumable(folder)}", file=sys.stderr)
+        return 1
+    return 130 if outcome.interrupted else 0
+
+
+def _conclude(
+    engine: Engine,
+    plan: Plan,
+    display: Display,
+    folder: RunFolder,
+    outcome: Outcome,
+    spent: dict[str, Any],
+    seconds: float,
+) -> None:
+    """Compare what was learnt in ``seconds`` with its rivals, and write and show the summary."""
+    config = plan.config
     if plan.shares and outcome.score:
         pooled = pool(plan.shares, {name: engine.rows[name] for name in outcome.rows})
-        ours = {**outcome.score.figures(), "seconds": time.monotonic() - training}
+        ours = {**outcome.score.figures(), "seconds": seconds}
         rivals = compare(
             pooled,
             config,
@@ -97,18 +120,14 @@ def train(engine: Engine, plan: Plan, display: Display, started: float) -> int:
             display.phase,
         )
         spent["comparison"] = {f"{config.strategy}, federated": ours, **rivals}
-    measured = {"engine": plan.engine, **spent, "problem": problem, **engine.measure(outcome)}
+    measured = {"engine": plan.engine, **spent, **engine.measure(outcome)}
     summary = folder.finish(config, outcome, measured)
-    if not (problem or outcome.interrupted):
+    if not (spent["problem"] or outcome.interrupted):
         folder.forget_checkpoint()
     confusion = outcome.confusion
     weak = [] if confusion is None else worst(outcome.labels, confusion, 3)
     display.summary(summary, weak, _shown(folder.path))
     _report(folder.path, display)
-    if problem:
-        print(f"\nStopped early: {problem}{_resumable(folder)}", file=sys.stderr)
-        return 1
-    return 130 if outcome.interrupted else 0
 
 
 def _spent(engine: Engine, started: float, before: Mapping[str, float]) -> dict[str, Any]:

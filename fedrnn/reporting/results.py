@@ -179,7 +179,7 @@ class RunFolder:
                 self._board.add_figure("confusion", drawn, outcome.chosen)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        (self.path / name).write_text(json.dumps(content, indent=1) + "\n")
+        put(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _details(score: Score | None) -> dict[str, Any] | None:

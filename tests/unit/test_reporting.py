@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -45,6 +46,19 @@ def test_odd_labels_can_be_drawn(tmp_path, recwarn):
     save_split(tmp_path, labels, {"p$1$": {"train": dict.fromkeys(labels, 3)}, "p2": {}})
     assert "日本" in "".join(ElementTree.parse(tmp_path / "split.svg").getroot().itertext())
     assert not recwarn.list
+
+
+def test_a_full_disk_as_a_run_is_taken_up_leaves_it_as_it_was(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"job": "train-1"}')
+    (tmp_path / "metrics.jsonl").touch()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="manifest"):
+            results.RunFolder.again(tmp_path, {"job": "train-2"}, 3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {"job": "train-1"}
 
 
 @pytest.fixture
