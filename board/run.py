@@ -38,6 +38,8 @@ fallocate -l 64M /old-swap; chmod 600 /old-swap
 /usr/sbin/mkswap /old-swap; /usr/sbin/swapon /old-swap
 echo "/old-swap none swap sw 0 0" >> /etc/fstab; systemctl daemon-reload'"""
 
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
 
 @dataclass
 class Run:
@@ -94,12 +96,12 @@ class Run:
         self.report.figure("model", model)
         self.report.figure("kernel", self.ask("uname -rm").strip())
 
-    def wait_for_ssh(self, seconds: float) -> None:
-        """Wait until the board lets the operator in. Raises BoardError with what ssh said."""
+    def wait_for_ssh(self, seconds: float, until: str = "true") -> None:
+        """Wait until the board lets the operator in, and agrees. Raises BoardError as ssh said."""
         end = time.monotonic() + seconds
         while True:
             try:
-                self.ask("true")
+                self.ask(until)
                 return
             except BoardError:
                 if time.monotonic() > end:
@@ -201,9 +203,9 @@ class Run:
             named = f"confirm={self.site.inventory.name}"
             self.playbook("reset", "playbooks/reset.yml", "-e", named, "-e", "purge=true")
         with self.report.phase("restart"):
+            booted = self.ask(BOOT_ID).strip()
             self.ask("sudo systemctl reboot --no-block")
-            time.sleep(20)  # until sshd has gone
-            self.wait_for_ssh(BOOT_SECONDS)
+            self.wait_for_ssh(BOOT_SECONDS, f'test "$({BOOT_ID})" != {booted}')
             after = self.look_at_all()
         if before != after:
             lines = [f"- {line}" for line in sorted(before - after)]
