@@ -73,7 +73,7 @@ cores: venv ## The locked wheels on the emulated cores of a Pi 3, 4 and 5, a qua
 	@scripts/system.sh cores
 	@python -m board.cores
 
-faults: venv ## What nodes, networks and the controller can do to a run (forty minutes)
+faults: venv ## What nodes, networks and the controller can do to a run (a quarter of an hour)
 	@scripts/system.sh faults
 	pytest --verbose --durations=12 tests/faults
 
