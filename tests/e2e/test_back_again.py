@@ -102,7 +102,8 @@ def older(site: Lab) -> Path:
     origin = shared.resolve()
     shared.unlink()
     shared.mkdir()
-    subprocess.run(["cp", "-a", "--reflink=auto", origin / lock.stem, shared], check=True)
+    if (kept := origin / lock.stem).exists():
+        subprocess.run(["cp", "-a", "--reflink=auto", kept, shared], check=True)
     return lock
 
 
