@@ -32,11 +32,13 @@ from fedrnn.reporting.record import read
 
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
-# What somebody may have done to his Pi before: role swap is to end with one swap of one size.
+# What somebody may have done to his Pi before: role swap is to end with one swap of one size. And
+# what a restart would make of it: systemd reads fstab, dphys-swapfile moves its comment to the end.
 OLD_SWAP = """sudo sh -euc '
 fallocate -l 64M /old-swap; chmod 600 /old-swap
 /usr/sbin/mkswap /old-swap; /usr/sbin/swapon /old-swap
-echo "/old-swap none swap sw 0 0" >> /etc/fstab; systemctl daemon-reload'"""
+echo "/old-swap none swap sw 0 0" >> /etc/fstab; systemctl daemon-reload
+systemctl try-restart dphys-swapfile.service 2> /dev/null || true'"""
 
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
