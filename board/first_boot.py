@@ -6,22 +6,16 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from board.image import ROOT
-from board.qemu import BoardError
+from board.site import NAME, Site
 
 # Where image.sh puts the boot partition: mtools' name for a file system inside a file.
 OFFSET = "@@1M"
 
 
-def write_first_boot(card: Path, inventory: Path, name: str) -> None:
-    """Put onto the boot partition of a card what its node boots into. Raises BoardError."""
+def write_first_boot(card: Path, site: Site) -> None:
+    """Put onto the boot partition of a card what its board boots into. Raises BoardError."""
     with tempfile.TemporaryDirectory() as folder:
-        playbook = ["ansible-playbook", "-i", str(inventory), "playbooks/sdcard.yml"]
-        done = subprocess.run(
-            [*playbook, "--limit", name, "-e", f"card_folder={folder}"],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise BoardError(f"playbooks/sdcard.yml failed:\n{done.stdout[-3000:]}{done.stderr}")
-        files = [str(file) for file in sorted((Path(folder) / name).iterdir())]
+        site.playbook("first-boot", "playbooks/sdcard.yml", "--limit", NAME,
+                      "-e", f"card_folder={folder}")  # fmt: skip
+        files = [str(file) for file in sorted((Path(folder) / NAME).iterdir())]
         subprocess.run(["mcopy", "-o", "-i", f"{card}{OFFSET}", *files, "::/"], check=True)

@@ -70,12 +70,12 @@ class Run:
             with self.report.phase("card written"):
                 copy = ["cp", "--sparse=always", "--reflink=auto", str(image.card), str(card)]
                 subprocess.run(copy, check=True)
-                write_first_boot(card, self.site.inventory, NAME)
+                write_first_boot(card, self.site)
             with power_on(self.machine, image, card, console) as board:
                 self.boot(board)
                 work()
                 with self.report.phase("power off"):
-                    self.ask("sudo systemctl poweroff --no-block")
+                    self.leave("poweroff")
                     board.off(OFF_SECONDS)
         finally:
             card.unlink(missing_ok=True)
@@ -114,12 +114,9 @@ class Run:
         """Run a shell command on the board."""
         return self.site.ssh(self.port, command, seconds)
 
-    def playbook(self, name: str, *arguments: str) -> None:
-        """Run a playbook of ours over the inventory of this run."""
-        self.site.run(
-            name, "ansible-playbook", "-i", str(self.site.inventory), *arguments,
-            ANSIBLE_TIMEOUT="60",
-        )  # fmt: skip
+    def leave(self, how: str) -> None:
+        """Have the board reboot or power off soon: its sshd ends with it, and must answer first."""
+        self.ask(f"sudo systemd-run --quiet sh -c 'sleep 5; systemctl {how}'")
 
     def look(self, *tests: str) -> None:
         """Look at the board with testinfra."""
@@ -135,7 +132,7 @@ class Run:
             (locks / lock.name).write_text(bad)
         with self.report.phase("preflight refuses torch 2.10.0"):
             try:
-                self.playbook(
+                self.site.playbook(
                     "refusal", "playbooks/cluster.yml", "--limit", NAME, "--tags", "always",
                     "-e", f"preflight_locks={locks}",
                 )  # fmt: skip
@@ -150,7 +147,7 @@ class Run:
         """What the slow network of the Pi 3B's model is good for."""
         self.refuse_a_bad_torch()
         with self.report.phase("preflight, os, swap"):
-            self.playbook("provision", "playbooks/cluster.yml", "--tags", "os,swap")
+            self.site.playbook("provision", "playbooks/cluster.yml", "--tags", "os,swap")
         self.report.figure("swap", self.ask("/usr/sbin/swapon --show --noheadings").strip())
         with self.report.phase("testinfra"):
             self.look("tests/roles/test_os.py", "tests/roles/test_swap.py")
@@ -161,7 +158,7 @@ class Run:
         self.ask(OLD_SWAP)
         before = self.look_at_all()
         with self.report.phase("provision"):
-            self.playbook("provision", "site.yml")
+            self.site.playbook("provision", "site.yml")
         swap = self.ask("/usr/sbin/swapon --show --noheadings").strip()
         self.report.figure("swap", swap)
         if "old-swap" in swap or len(swap.splitlines()) != 1:
@@ -203,11 +200,12 @@ class Run:
         """Reset the board, which is then what it was before our playbooks had seen it."""
         with self.report.phase("reset"):
             named = f"confirm={self.site.inventory.name}"
-            self.playbook("reset", "playbooks/reset.yml", "-e", named, "-e", "purge=true")
+            self.site.playbook("reset", "playbooks/reset.yml", "-e", named, "-e", "purge=true")
         with self.report.phase("restart"):
             booted = self.ask(BOOT_ID).strip()
-            self.ask("sudo systemctl reboot --no-block")
+            self.leave("reboot")
             self.wait_for_ssh(BOOT_SECONDS, f'test "$({BOOT_ID})" != {booted}')
+            self.ask("systemctl is-system-running --wait || true", BOOT_SECONDS)
             after = self.look_at_all()
         if before != after:
             lines = [f"- {line}" for line in sorted(before - after)]

@@ -95,6 +95,12 @@ class Site:
             )
         return text
 
+    def playbook(self, name: str, *arguments: str) -> None:
+        """Run a playbook of ours over the inventory of this run. Raises BoardError."""
+        self.run(
+            name, "ansible-playbook", "-i", str(self.inventory), *arguments, ANSIBLE_TIMEOUT="60"
+        )
+
     def login(self, port: int) -> list[str]:
         """Return the command that logs in to the board, to be followed by one for its shell."""
         options = [

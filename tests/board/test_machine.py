@@ -46,7 +46,7 @@ def test_the_first_boot_is_on_the_boot_partition(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.prepare("usb0")
     for _ in range(2):
-        write_first_boot(card, site.inventory, "board")
+        write_first_boot(card, site)
 
     def read(file: str) -> str:
         asked = ["mtype", "-i", f"{card}@@1M", f"::/{file}"]
