@@ -63,6 +63,12 @@ def test_a_half_finished_site_is_taken_back(site: Lab, bare: dict[str, set[str]]
     for node in NODES:
         root(site, node, "mkdir -p /opt/fedrnn/wheels/cache; echo half > /opt/fedrnn/wheels/x.whl")
         assert look(site, node) != bare[node]
+    # One that breaks off keeps its note of what was before, and the next goes on.
+    broken = "/etc/apt/apt.conf.d/broken"
+    root(site, "pi1", f"echo 'DPkg::Pre-Invoke {{ \"false\"; }};' > {broken}")
+    run = reset(site)
+    assert run.rc != 0 and "apt-get" in run.text and "failed" in run.text
+    root(site, "pi1", f"rm {broken}; test -e /opt/fedrnn/.before.json; test ! -e /etc/fedrnn")
     must(reset(site))
     for node in NODES:
         assert look(site, node) ^ bare[node] == set()

@@ -214,7 +214,10 @@ def test_an_image_that_cannot_be_read_any_more_is_not_the_cards_fault(
 
     image.file = Dying()  # type: ignore[assignment]
     for work in (write.write, write.compare):
-        with Card(table.card) as card, pytest.raises(Refused, match=rf"{name} can no more be read"):
+        with (
+            Card(table.card) as card,
+            pytest.raises(Refused, match=f"{name} cannot be read: Input"),
+        ):
             work(image, card, SIZE, quiet)
 
 

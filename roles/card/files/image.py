@@ -30,6 +30,9 @@ OTHERS = {
 ARM64, ARM32 = (2, 183), (1, 40)
 # A file of every file system that a Pi boots from begins at a multiple of this.
 PAGE = 4096
+# What helps against a file that is not whole, before and after something was written.
+AGAIN = "Download it again. Nothing was written."
+PART = "The card has only a part of it: mend that and run the same command again."
 
 Tell = Callable[[str, int, int], None]
 
@@ -68,50 +71,46 @@ class Image:
                 raise Refused(f"{path} is {what}; the checksum is then that of the unpacked file.")
         self.stamp = os.fstat(self.file.fileno())
 
-    def blocks(self) -> Iterator[tuple[mmap.mmap, int]]:
-        """Yield the content from its begin, unpacked. Raises Refused if it breaks off."""
+    def content(self, file: BinaryIO, remedy: str) -> Iterator[tuple[mmap.mmap, int]]:
+        """Yield the content from its begin, unpacked, through a reader of the file or the file.
+
+        Raises Refused, with the remedy, if it breaks off.
+        """
         try:
             self.file.seek(0)
-            yield from blocks(unpack(self.file) if self.packed else self.file)
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise Refused(
-                f"{self.path} can no more be read ({error}), and the card has only a part of it:"
-                " mend that and run the same command again."
-            ) from None
+            yield from blocks(unpack(file) if self.packed else file)
+        except EOFError:
+            raise Refused(f"{self.path} is cut off. {remedy}") from None
+        except lzma.LZMAError as error:
+            raise Refused(f"{self.path} is damaged ({error}). {remedy}") from None
+        except OSError as error:
+            raise Refused(f"{self.path} cannot be read: {error.strerror}. {remedy}") from None
 
     def check(self, sha256: str, tell: Tell) -> int:
         """Read all of it and return the bytes of its content.
 
         Raises Refused for another sum, for half a file, and for what no 64-bit Pi boots from.
         """
-        self.file.seek(0)
         hashed = Hashed(self.file)  # type: ignore[arg-type]
-        content = unpack(io.BufferedReader(hashed, BLOCK)) if self.packed else self.file
+        file = io.BufferedReader(hashed, BLOCK) if self.packed else self.file
         size, programs = 0, dict.fromkeys((ARM64, ARM32), 0)
-        try:
-            for buffer, count in blocks(content):
-                if not self.packed:
-                    hashed.sum.update(memoryview(buffer)[:count])
-                if size == 0 and buffer[510:512] != b"\x55\xaa":
-                    raise Refused(f"{self.path} is no image of a card: it has no partitions.")
-                for kind in programs_in(buffer, count):
-                    programs[kind] = programs.get(kind, 0) + 1
-                size += count
-                tell("checking", self.file.tell(), self.stamp.st_size)
-        except EOFError:
-            raise Refused(f"{self.path} is cut off. {self.again()}") from None
-        except OSError as error:
-            raise Refused(f"{self.path}: {error.strerror}. Nothing was written.") from None
-        except lzma.LZMAError as error:
-            raise Refused(f"{self.path} is damaged ({error}). {self.again()}") from None
+        for buffer, count in self.content(file, AGAIN):
+            if not self.packed:
+                hashed.sum.update(memoryview(buffer)[:count])
+            if size == 0 and buffer[510:512] != b"\x55\xaa":
+                raise Refused(f"{self.path} is no image of a card: it has no partitions.")
+            for kind in programs_in(buffer, count):
+                programs[kind] = programs.get(kind, 0) + 1
+            size += count
+            tell("checking", self.file.tell(), self.stamp.st_size)
         while hashed.read(BLOCK):
             pass
         if (found := hashed.sum.hexdigest()) != sha256:
             raise Refused(
-                f"{self.path} has the SHA-256 {found}, not {sha256} as it should. {self.again()}"
+                f"{self.path} has the SHA-256 {found}, not {sha256} as it should. {AGAIN}"
             )
         if size == 0:
-            raise Refused(f"{self.path} is empty. {self.again()}")
+            raise Refused(f"{self.path} is empty. {AGAIN}")
         others = {kind: count for kind, count in programs.items() if kind != ARM64}
         if max(others.values()) > programs[ARM64]:
             what = "for 32 bits" if others[ARM32] > programs[ARM64] else "for another processor"
@@ -121,10 +120,6 @@ class Image:
                 " take Raspberry Pi OS Lite (64-bit), whose name has arm64."
             )
         return size
-
-    def again(self) -> str:
-        """What helps against a file that is not whole."""
-        return "Download it again. Nothing was written."
 
     def same(self) -> bool:
         """Whether the file is still the one that was opened."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from card import Card, Failed
 from device import Refused, look
-from image import BLOCK, Image, Tell, memory, wanted_sum
+from image import BLOCK, PART, Image, Tell, memory, wanted_sum
 from settings import FILES
 
 MEMCMP = ctypes.CDLL(None).memcmp
@@ -77,7 +77,7 @@ def write(image: Image, card: Card, size: int, tell: Tell) -> None:
     """Write the content of an image and wait until the card has it. Raises Failed."""
     done = 0
     try:
-        for buffer, count in image.blocks():
+        for buffer, count in image.content(image.file, PART):
             card.put(memoryview(buffer)[:count])
             done += count
             tell("writing", done, size)
@@ -101,7 +101,7 @@ def compare(image: Image, card: Card, size: int, tell: Tell) -> None:
             return reader.submit(card.get, buffers[number % 2], offset, count)
 
         coming = ahead(0)
-        for number, (wanted, count) in enumerate(image.blocks()):
+        for number, (wanted, count) in enumerate(image.content(image.file, PART)):
             if done + count > size:
                 break
             coming.result()
