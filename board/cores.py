@@ -165,11 +165,14 @@ def unpack_wheels(lock: str, folder: Path, requirements: str, site: Path) -> Non
 def known_bad() -> Path:
     """Return a folder with the torch that traps, unpacked; fetched once. Raises CoreError."""
     folder = FOLDER / f"torch-{BAD.version}"
-    if not (folder / "site").exists():
+    site, part = folder / "site", folder / "site.part"
+    if not site.exists():
+        shutil.rmtree(part, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         wheelhouse.fetch(BAD_LOCK, folder, [BAD])
-        unpack_wheels(BAD_LOCK, folder, f"{BAD}\n", folder / "site")
-    return folder / "site"
+        unpack_wheels(BAD_LOCK, folder, f"{BAD}\n", part)
+        part.rename(site)
+    return site
 
 
 def show(results: list[Result], missing: dict[str, str], console: Console) -> None:
@@ -208,11 +211,17 @@ def main(arguments: list[str] | None = None) -> int:
             results.append(wheels.run(core, STEPS))
     as_expected = not missing and all(result.good for result in results)
     if not asked.locks:
-        for core in asked.core or CORES:
-            console.print(f"▶ torch {BAD.version} on {core} …")
-            bad = Wheels(BAD_LOCK).run(core, ("torch",), known_bad())
-            as_expected &= bad.good if core == "cortex-a76" else bad.complaint.startswith("SIGILL")
-            results.append(replace(bad, lock=f"torch {BAD.version}"))
+        name = f"torch {BAD.version}"
+        try:
+            folder = known_bad()
+            for core in asked.core or CORES:
+                console.print(f"▶ {name} on {core} …")
+                bad = Wheels(BAD_LOCK).run(core, ("torch",), folder)
+                trapped = bad.complaint.startswith("SIGILL")
+                as_expected &= bad.good if core == "cortex-a76" else trapped
+                results.append(replace(bad, lock=name))
+        except (CoreError, wheelhouse.WheelhouseError) as error:
+            missing[name], as_expected = str(error), False
     show(results, missing, console)
     return 0 if as_expected else 1
 

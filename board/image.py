@@ -12,7 +12,6 @@ import hashlib
 import os
 import platform
 import re
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -77,9 +76,10 @@ def find_or_build(suite: str, log: Path) -> Image:
         if why := obstacle():
             raise ImageError(why)
         part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         with log.open("w") as file:
+            if part.exists():  # of a build that broke off, with accounts that only it has
+                run_arm64(["rm", "-rf", str(part)], file.fileno())
+            part.mkdir(parents=True)
             status = run_arm64([str(RECIPE), suite, str(part)], file.fileno())
         if status:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from board.qemu import BoardError
 
 # One program and no more, for each costs a board a second: name, unit, peak and swap of all.
 COMMAND = (
@@ -63,7 +64,7 @@ class Watch:
         while not self._stop.wait(self.seconds):
             try:
                 seen = read_peaks(self.ask(COMMAND))
-            except (OSError, RuntimeError, subprocess.TimeoutExpired):
+            except BoardError:
                 continue  # a board that is busy is asked again
             for name, peak in seen.items():
                 most = self.peaks.setdefault(name, Peak())

@@ -10,13 +10,15 @@ Everything is left in .cache/board/<os>-on-<machine>/: the console, the logs, th
 from __future__ import annotations
 
 import argparse
+import fcntl
 import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -79,7 +81,8 @@ class Run:
                     board.off(OFF_SECONDS)
         finally:
             card.unlink(missing_ok=True)
-            self.site.remove(VIRTUAL)
+            if self.machine == "virt":
+                self.site.remove(VIRTUAL)
 
     def boot(self, board: Board) -> None:
         """Wait for SSH with the key that the first boot brought, and for its end."""
@@ -185,6 +188,8 @@ class Run:
         rounds = summary["round_seconds"]
         self.report.figure("seconds a round", f"{rounds['median']:.1f} (median)")
         self.report.figure("jobs", ", ".join(f"{n}: {w}" for n, w in summary["jobs"].items()))
+        if not watch.peaks:
+            raise BoardError("the board did not once say what its processes hold in memory")
         for name, peak in sorted(watch.peaks.items(), key=lambda item: -item[1].resident)[:8]:
             figure = f"{peak.resident:.0f} MB, {peak.swap:.0f} MB in swap"
             self.report.figure(f"peak of {name}", figure)
@@ -214,6 +219,18 @@ class Run:
         self.report.figure("what differs after the reset", "nothing")
 
 
+@contextmanager
+def the_only_one() -> Iterator[None]:
+    """Raise BoardError where another run of this clone has cards and virtual nodes of its own."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BoardError("another `make board` runs in this clone: wait for its end") from None
+        yield
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run and return the exit code: 0 done, 1 a board that did not do it, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m board.run", description=__doc__)
@@ -227,8 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
     site = Site(CACHE / f"{asked.os}-on-{asked.machine}")
     title = f"{asked.os} on {asked.machine}"
     try:
-        Run(asked.os, asked.machine, asked.rounds, report, site).everything()
-    except (BoardError, ImageError) as error:
+        with the_only_one():
+            Run(asked.os, asked.machine, asked.rounds, report, site).everything()
+    except (BoardError, ImageError, OSError, subprocess.CalledProcessError) as error:
         report.show(f"{title}, until it failed")
         print(f"\n✗ {error}", file=sys.stderr)
         return 1

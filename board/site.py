@@ -70,7 +70,10 @@ class Site:
     def remove(self, virtual: list[str]) -> None:
         """Remove the virtual nodes of this run; those of inventory/lab are others."""
         engine = [sys.executable, str(ROOT / "lab" / "engine.py")]
-        told = json.loads(subprocess.run(engine, check=True, capture_output=True).stdout)
+        asked = subprocess.run(engine, capture_output=True, check=False)
+        if asked.returncode:
+            return  # no engine, no nodes
+        told = json.loads(asked.stdout)
         names = [f"{told['prefix']}-{name}" for name in virtual]
         subprocess.run([*told["podman"], "rm", "--force", "--ignore", *names], stdout=DEVNULL)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -96,22 +96,24 @@ class Cluster:
         """Node id to name."""
         return {m.node_id: m.name for m in self.members}
 
-    def end_former(self, job: str) -> None:
+    def end_former(self, jobs: Sequence[str]) -> None:
         """End what a run that was broken off has left on the nodes, where they know of it.
 
         Raises ClusterError for nodes on which it has not ended in time.
         """
 
         async def end(member: Member) -> bool:
-            with contextlib.suppress(LinkError, AnswerError):  # described next, and told there
-                holder = (await member.client.describe())["running"]
-                # A node that had lost the job was sent it anew.
-                left = holder["job"] if holder and holder["job"].startswith(job) else job
-                return await _end(member, left)
-            return True
+            done = True
+            for job in jobs:
+                with contextlib.suppress(LinkError, AnswerError):  # described next, and told there
+                    holder = (await member.client.describe())["running"]
+                    # A node that had lost the job was sent it anew.
+                    again = holder and first_name(holder["job"]) == job
+                    done &= await _end(member, holder["job"] if again else job)
+            return done
 
         ended = self._all(end)
-        self._leave_out({m.name: f"{m.name}: the job {job} of the run before does not end"
+        self._leave_out({m.name: f"{m.name}: the job {jobs[-1]} of the run before does not end"
                          for m, done in ended if not done})  # fmt: skip
 
     def describe(self, left_behind: Collection[str] = ()) -> None:

@@ -35,6 +35,17 @@ class Former:
         """The names of the nodes that took part."""
         return list(self.state.counts)
 
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that may be left on nodes: the checkpoint's, and of attempts to go on."""
+        noted = self.folder / checkpoint.JOBS
+        return [self.job, *(noted.read_text().split() if noted.exists() else [])]
+
+    def note(self, job: str) -> None:
+        """Keep the name of a job that goes on from here, before a node has it. Raises OSError."""
+        with (self.folder / checkpoint.JOBS).open("a") as file:
+            file.write(f"{job}\n")
+
     def check_inventory(self, inventory: Inventory) -> None:
         """Refuse an inventory that says other things; raises ValueError with what differs."""
         pairs = {

@@ -30,7 +30,8 @@ def governed(plan: Plan, display: Display) -> Iterator[Engine]:
     ):
         if former := plan.former:
             former.check_code(cluster.sha256)
-            cluster.end_former(former.job)
+            cluster.end_former(former.jobs)
+            former.note(cluster.job)
         cluster.describe(left_behind())
         display.phase(f"{len(cluster.members)} nodes found")
         rows = {member.name: member.described["labels"] for member in cluster.members}

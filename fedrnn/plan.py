@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -91,10 +92,11 @@ def make_plan(asked: argparse.Namespace, stack: ExitStack) -> Plan:
         links = stack.enter_context(local_links(held, config))
         return plan(config, names, links=links, shares=shares)
     inventory = read_inventory(asked.inventory or DEFAULT)
-    if asked.engine == "superlink" and not inventory.superlink:
+    where = inventory.superlink
+    if asked.engine == "superlink" and not re.fullmatch("[A-Za-z0-9.-]+:[0-9]+", where):
         raise ValueError(
             "--engine superlink needs flower_superlink in the inventory, HOST:PORT of this machine "
-            "as the nodes reach it: roles/flower/README.md"
+            f"as the nodes reach it, and has '{where}': roles/flower/README.md"
         )
     if former:
         former.check_inventory(inventory)

@@ -84,7 +84,7 @@ def flowers_simulation(number: int, client: ClientApp) -> Iterator[tuple[Grid, i
     what ends the simulation before its time.
     Raises ClusterError when it does not start.
     """
-    logging.getLogger("flwr").setLevel(logging.ERROR)
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)  # it tells what ends it with a traceback
     os.environ.update(settings(), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     HOME.mkdir(parents=True, exist_ok=True)
     lent: Lent = queue.Queue()

@@ -211,9 +211,16 @@ class SuperLink:
 
     def _flwr(self, *words: str) -> dict[str, str]:
         """Run `flwr` and return what it says as JSON."""
-        done = subprocess.run(
-            [BIN / "flwr", *words], env=self._environment, capture_output=True, text=True
-        )
+        try:
+            done = subprocess.run(
+                [BIN / "flwr", *words], env=self._environment, capture_output=True, text=True,
+                timeout=LENT_SECONDS,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            said = self._log.read_text()
+            raise FlowerError(
+                f"flwr {words[0]} has no answer in {LENT_SECONDS:.0f} s:\n{said}"
+            ) from None
         try:
             told: dict[str, str] = json.loads(done.stdout[done.stdout.index("{") :])
         except ValueError:

@@ -7,18 +7,24 @@ it. A lie that looks like an honest answer passes: docs/security.md says what th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
+from fedrnn.datasite.answers import MAX_LABELS
+from fedrnn.federation.health import FIGURES
 from fedrnn.learning.data import PARTS
 from fedrnn.learning.evaluation import BINS
 
 LARGEST = 1e6
 """No loss, weight or gradient of a network that learns comes near it."""
 _OF_TRAIN = {"num-examples", "loss", "compute-seconds", "rss-mb"}
+_OF_QUERY = {*PARTS, "rss-mb"}
+_OF_EVALUATION = {"withheld", "num-examples", "confusion", "calibration", "loss-sum", "rss-mb"}
+_OF_EVALUATION |= set(FIGURES)
+MAX_LABEL = 255  # characters: it is the name of a file
 _HEADER = 4096  # bytes of a .npy file beside its numbers, at most
 Names = Mapping[str, int]
 
@@ -63,9 +69,13 @@ def _query(content: RecordDict) -> str:
     labels = content.config_records["config"]["labels"]
     if not (isinstance(labels, list) and labels and all(isinstance(x, str) for x in labels)):
         return "it names no labels"
+    if len(labels) > MAX_LABELS or any(len(str(label)) > MAX_LABEL for label in labels):
+        return f"it names over {MAX_LABELS} labels, or one of over {MAX_LABEL} characters"
     if len(set(labels)) < len(labels):
         return "it names a label twice"
     metrics = content.metric_records["metrics"]
+    if odd := _unknown(metrics, _OF_QUERY):
+        return odd
     if not all(_are_counts(metrics[part], len(labels)) for part in PARTS):
         return "its counts are not one per label"
     return _no_number(metrics, but=PARTS)
@@ -73,7 +83,7 @@ def _query(content: RecordDict) -> str:
 
 def _update(kind: str, sent: RecordDict, content: RecordDict, rows: int) -> str:
     metrics = content.metric_records["metrics"]
-    if odd := _no_number(metrics):
+    if odd := _unknown(metrics, {*_OF_TRAIN, "stale"}) or _no_number(metrics):
         return odd
     if kind == "train.gradient" and metrics.get("stale"):
         return _stale(sent, content, metrics)
@@ -82,6 +92,11 @@ def _update(kind: str, sent: RecordDict, content: RecordDict, rows: int) -> str:
         return f"it says that it trained on {examples} names and has {rows}"
     if not 0 <= loss <= LARGEST:
         return f"its loss is {loss}"
+    if kind == "train.gradient":
+        batch = cast(int, sent.config_records["config"]["batch"])
+        # All batches of a node are as large; that is near what was asked for. It is its weight.
+        if examples > 2 * batch:
+            return f"it says that it trained on {examples} names, and was asked for {batch}"
     if kind == "train":
         return _weights(sent.array_records["arrays"], content, metrics)
     faults = (
@@ -119,6 +134,8 @@ def _weights(sent: ArrayRecord, content: RecordDict, metrics: MetricRecord) -> s
 
 def _evaluation(content: RecordDict, labels: int, names: int) -> str:
     metrics = content.metric_records["metrics"]
+    if odd := _unknown(metrics, _OF_EVALUATION):
+        return odd
     confusion = metrics["confusion"]
     if not _are_counts(confusion, labels**2):
         return "its confusion matrix is not one of counts"
@@ -132,6 +149,12 @@ def _evaluation(content: RecordDict, labels: int, names: int) -> str:
     if not 0 <= cast(float, metrics["loss-sum"]) < LARGEST**2:
         return f"its loss is {metrics['loss-sum']}"
     return ""
+
+
+def _unknown(metrics: MetricRecord, known: Set[str]) -> str:
+    """Say which metrics nobody has asked for: they would be kept and written down."""
+    unknown = [name for name in metrics if name not in known]
+    return f"nobody has asked for its {', '.join(unknown[:5])}"[:200] if unknown else ""
 
 
 def _no_number(metrics: MetricRecord, but: Sequence[str] = ()) -> str:

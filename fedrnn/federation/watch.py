@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast, runtime_checkable
@@ -31,6 +32,9 @@ class KnowsItsNodes(Protocol):
     def away(self) -> dict[int, str]:
         """Return the nodes that are not there, and why."""
 
+    def nonsense(self) -> dict[int, int]:
+        """Return by node how much it has sent up to now that nobody can have asked for."""
+
 
 class WatchedGrid(Grid):
     """Passes everything on to ``grid``, whatever the strategy, and keeps the nodes' metrics.
@@ -48,7 +52,8 @@ class WatchedGrid(Grid):
         self._errors: dict[str, str] = {}
         self._train_errors: dict[str, str] = {}
         self.rss_mb: dict[int, float] = {}
-        self.dropped: dict[int, int] = {}
+        self.dropped: Counter[int] = Counter()
+        self._nonsense: Counter[int] = Counter()  # as far as it is in ``dropped`` already
         self.counts: Mapping[int, Names] = {}  # of names by part, once they are known
         self.left_out: dict[int, str] = {}  # nodes that take no part in the rounds, and why
         self._drawn: set[int] | None = None
@@ -160,6 +165,7 @@ class WatchedGrid(Grid):
             return []
         with _engine_lost():
             received = self._grid.send_and_receive(sent, timeout=timeout)
+        self._count_nonsense()
         replies = sorted(received, key=lambda reply: reply.metadata.src_node_id)
         self._errors = silent = self._silent(sent, replies, timeout)
         replies = self._usable(sent, replies)
@@ -201,8 +207,14 @@ class WatchedGrid(Grid):
         return kept
 
     def _note(self, node: int, why: str) -> None:
-        self.dropped[node] = self.dropped.get(node, 0) + 1
+        self.dropped[node] += 1
         self._errors[self.name(node)] = _told(f"its update was dropped: {why}")
+
+    def _count_nonsense(self) -> None:
+        if isinstance(self._grid, KnowsItsNodes):
+            now = Counter(self._grid.nonsense())
+            self.dropped += now - self._nonsense
+            self._nonsense = now
 
     def drop(self, node: int, why: str) -> None:
         """Take back a reply of this round: the strategy cannot use it."""

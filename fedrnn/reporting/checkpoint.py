@@ -19,6 +19,8 @@ from safetensors.numpy import save
 from fedrnn.learning.checkpoint import put
 
 NAME = "checkpoint.safetensors"
+JOBS = "jobs.txt"
+"""The names of the jobs by which a run was taken up, one a line."""
 _HEAD = "run"
 
 
@@ -54,3 +56,4 @@ def read(folder: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 def remove(folder: Path) -> None:
     """Forget it: the run has come to its end."""
     (folder / NAME).unlink(missing_ok=True)
+    (folder / JOBS).unlink(missing_ok=True)

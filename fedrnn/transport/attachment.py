@@ -22,6 +22,9 @@ Say = Callable[[str], None]
 RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 1.0
 AWAY_SECONDS = 20.0  # how long a node is waited for: one that is away longer misses the round
 HELLO_SECONDS = 60.0
+# A reply is about as large as its request, or has counts by label. What is larger is not looked at:
+# a megabyte made for it takes protobuf two seconds, and fifty times its memory.
+REPLY_TIMES, REPLY_BYTES = 4, 1 << 18
 BUSY_SECONDS = 60.0  # a worker that is silent longer is asked again, over a new stream
 
 
@@ -45,7 +48,8 @@ class Attachment:
     Where the node refuses it, `find` is asked for the job to attach to from now on; it raises
     LinkError while there is none, and JobEndedError when there will be none. `owes` is the request
     that was given up and that the worker, as far as one knows, still works on. What comes back
-    late, twice or for nobody is dropped, and `remark` tells of it.
+    late, twice or for nobody is dropped, and `remark` tells of it; `dropped` counts what nobody can
+    have asked for.
     """
 
     def __init__(self, link: Link, job: str, say: Say, find: Find | None = None) -> None:
@@ -53,7 +57,8 @@ class Attachment:
         self.traffic = Traffic()
         self.error = self.owes = self.remark = ""
         self._gave_up = self._lost = 0.0
-        self._missed = False
+        self._missed = self._stopping = False
+        self.dropped, self._largest = 0, 0
         self._up = asyncio.Event()
         self._writer: wire.Writer | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -94,6 +99,7 @@ class Attachment:
         Raises LinkError when the node stays away, or what it sends is no frame of ours.
         """
         self.remark = ""
+        self._largest = max(self._largest, REPLY_TIMES * sum(map(len, parts)) + REPLY_BYTES)
         started = time.perf_counter()
         if self.owes and not self.is_busy and self._writer is not None:
             self._writer.close()
@@ -124,6 +130,7 @@ class Attachment:
 
     async def stop(self, seconds: float = 10.0) -> bool:
         """Tell the worker to end, close the stream, and return whether it has given its word."""
+        self._stopping = True
         if self._writer is not None and self.is_up:
             with contextlib.suppress(TimeoutError, ConnectionError, OSError):
                 wire.write_frame(self._writer, wire.STOP)
@@ -153,6 +160,7 @@ class Attachment:
                     self._say(f"{self.link.name}: its worker is out of reach: {self.error}")
             except ValueError as error:  # to ask it again would bring the same
                 self.error = str(error)
+                self.dropped += 1
                 self._give_up(LinkError(f"{self.link.name}: its answer was dropped: {error}"))
             # A worker that does not come must not keep its node busy with logins.
             refused = not self.is_up
@@ -166,10 +174,16 @@ class Attachment:
             if not waiting.done():
                 waiting.set_exception(error)
 
+    def _drop(self) -> None:
+        """Note that something has come for which nobody waits."""
+        self.remark = "what came was the answer to another message"
+        self.dropped += 1
+
     async def _serve_stream(self) -> None:
         stream = await self.link.open(f"attach {self.job}")
         try:
-            kind, body = await asyncio.wait_for(wire.read_frame(stream.reader), HELLO_SECONDS)
+            greeting = wire.read_frame(stream.reader, lambda: len(wire.GREETING))
+            kind, body = await asyncio.wait_for(greeting, HELLO_SECONDS)
             if (kind, body) != (wire.HELLO, wire.GREETING):
                 raise ValueError(f"the worker greets with {body!r}, expected {wire.GREETING!r}")
             self._writer = stream.writer
@@ -180,18 +194,23 @@ class Attachment:
                 after, self._lost = time.monotonic() - self._lost, 0.0
                 self._say(f"{self.link.name}: its worker is there again, after {after:.1f} s")
             while True:
-                kind, body = await wire.read_frame(stream.reader)
+                kind, body = await wire.read_frame(stream.reader, lambda: self._largest)
                 if kind == wire.STOP:
+                    if not self._stopping:
+                        raise ValueError("it ends without being told to")
                     self._stopped.set()
                     return
                 self.traffic.up += len(body)
+                if not (self._waiting or self.owes):
+                    self._drop()
+                    continue
                 message = wire.loads(body)
                 identity = message.metadata.reply_to_message_id
                 waiting = self._waiting.get(identity)
                 if waiting and not waiting.done():
                     waiting.set_result(message)
-                else:
-                    self.remark = "what came was the answer to another message"
+                elif identity != self.owes:
+                    self._drop()
                 if identity == self.owes:
                     self.owes = ""
         except asyncio.IncompleteReadError:

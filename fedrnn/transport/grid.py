@@ -127,6 +127,10 @@ class NodeGrid(Grid):
         """Return the nodes whose workers are not there, and why as far as one knows."""
         return {node: worker.error for node, worker in self.workers.items() if not worker.is_up}
 
+    def nonsense(self) -> dict[int, int]:
+        """Return by node how much it has sent that nobody can have asked for."""
+        return {node: worker.dropped for node, worker in self.workers.items()}
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting; return their ids."""
         return self._loop.run(self._push(list(messages)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import FileIO
 from typing import Protocol
 
@@ -51,9 +51,16 @@ class Writer(Protocol):
         """End the stream."""
 
 
-async def read_frame(reader: Reader) -> tuple[bytes, bytes]:
-    """Return kind and body of the next frame; raises ValueError for what is no frame."""
+async def read_frame(
+    reader: Reader, largest: Callable[[], int] = lambda: MAX_FRAME
+) -> tuple[bytes, bytes]:
+    """Return kind and body of the next frame, of the bytes that are allowed when it begins.
+
+    Raises ValueError for what is no frame.
+    """
     kind, size = _head(await reader.readexactly(_HEAD.size))
+    if size > (limit := largest()):
+        raise ValueError(f"no frame of ours: {size} bytes, and at most {limit} were asked for")
     return kind, await reader.readexactly(size)
 
 

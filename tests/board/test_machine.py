@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import yaml
 
 from board.first_boot import write_first_boot
 from board.image import Image
-from board.memory import read_peaks
+from board.memory import Watch, read_peaks
 from board.qemu import BoardError, power_on
+from board.run import the_only_one
 from board.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +97,33 @@ def test_a_machine_that_cannot_start_says_where_to_look(image: Image, tmp_path: 
         power_on("virt", image, tmp_path / "no-card.img", tmp_path / "console") as board,
     ):
         board.host_key(20)
+
+
+def test_a_board_that_is_busy_is_asked_again() -> None:
+    answers = iter(["/proc/7/status:Name:\tsh\n/proc/7/status:VmHWM:\t 9000 kB\n"])
+    asked = threading.Event()
+
+    def ask(_: str) -> str:
+        if not asked.is_set():
+            asked.set()
+            raise BoardError("it took too long")
+        return next(answers, "")
+
+    with Watch(ask, seconds=0.01) as watch:
+        until = time.monotonic() + 10
+        while not watch.peaks and time.monotonic() < until:
+            time.sleep(0.01)
+    assert list(watch.peaks) == [" sh"]
+
+
+def test_a_second_run_in_a_clone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("board.run.CACHE", tmp_path)
+    with the_only_one(), pytest.raises(BoardError, match="another"), the_only_one():
+        raise AssertionError("it ran beside the first")
+    with the_only_one():
+        pass
 
 
 def test_peaks_are_told_apart_by_unit() -> None:

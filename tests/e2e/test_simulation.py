@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from fedrnn.checkout import ROOT
-from fedrnn.flower_programs import free_ports, running, settings, wait_for
+from fedrnn.flower_programs import HOME, free_ports, running, settings, wait_for
 from fedrnn.learning import checkpoint
 
 FEW = ("--rounds", "6", "--seed", "1", "--hidden", "16", "--set", "batch=192")
 LONG = ("--rounds", "80", *FEW[2:])  # half a minute: a stranger needs some seconds to knock
+DEALT = HOME / "fedrnn"  # the nodes' shares
 RAYS = ("raylet", "gcs_server", "ray::", "ray/_private")
 INTRUDE = """
 import sys, ray
@@ -60,20 +63,34 @@ def before() -> dict[int, str]:
 
 
 @pytest.fixture(scope="module")
-def simulated(before) -> Iterator[tuple[dict, Path, str]]:
+def dealt() -> set[Path]:
+    """What killed runs have left."""
+    return set(DEALT.glob("*"))
+
+
+def within(seconds: float, holds, run: subprocess.Popen[str] | None = None) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, rays()
+        assert run is None or run.poll() is None, run.communicate()[0]
+        time.sleep(0.2)
+
+
+def is_up() -> bool:
+    return any("ray::ClientAppActor" in command for command in rays().values())
+
+
+@pytest.fixture(scope="module")
+def simulated(before, dealt) -> Iterator[tuple[dict, Path, str]]:
     """A run of three simulated nodes, and what a stranger was told by its Ray."""
     run = start("--local", "3", *LONG)
-    until = time.monotonic() + 300
-    while not (found := [c for c in rays().values() if "ray::ClientAppActor" in c]):
-        assert run.poll() is None and time.monotonic() < until, run.communicate()[0]
-        time.sleep(0.2)
+    within(300, is_up, run)
     gcs = next(c for c in rays().values() if "--gcs-address=" in c)
     address = gcs.partition("--gcs-address=")[2].split()[0]
     stranger = subprocess.run(
         [sys.executable, "-c", INTRUDE, address], capture_output=True, text=True, timeout=120,
         env={**os.environ, **settings(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
     )  # fmt: skip
-    assert found
     yield *finish(run), stranger.stdout + stranger.stderr
 
 
@@ -91,9 +108,23 @@ def test_it_comes_to_the_very_model_of_local(simulated):
     assert (folder / "report.html").stat().st_size > 100_000
 
 
-def test_nothing_of_it_is_left(simulated, before):
+def test_nothing_of_it_is_left(simulated, before, dealt):
     assert rays().keys() <= before.keys()
-    assert not list((ROOT / ".cache" / "flower" / "fedrnn").iterdir())
+    assert set(DEALT.glob("*")) == dealt
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
+def test_whatever_ends_a_run_ends_what_it_has_started(before, dealt, ended_by):
+    run = start("--local", "3", *LONG)
+    within(300, is_up, run)
+    run.send_signal(ended_by)
+    said, _ = run.communicate(timeout=60)
+    within(180, lambda: rays().keys() <= before.keys())  # Ray's agents look up now and then
+    assert run.returncode == (130 if ended_by == signal.SIGINT else -ended_by), said
+    left = set(DEALT.glob("*")) - dealt
+    for folder in left:
+        shutil.rmtree(folder)
+    assert len(left) == (ended_by == signal.SIGKILL)  # it has no time to clear up
 
 
 def test_a_stranger_cannot_use_its_ray(simulated):
@@ -110,7 +141,7 @@ def test_a_ray_that_does_not_start_is_told_at_once(before):
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=200
     )
-    assert done.returncode == 1 and "Traceback" not in done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "Flower's simulation has ended before its time: " in done.stderr, done.stderr
     assert "object store" in done.stderr.lower(), done.stderr
     assert rays().keys() <= before.keys()
@@ -154,7 +185,4 @@ def test_flower_runs_the_app_as_pyproject_declares_it(tmp_path, before):
     assert (model / "model.safetensors").exists(), asked.stdout + asked.stderr + log.read_text()
     assert len(checkpoint.load(model).config.labels) == 18
     assert not list((home / "fedrnn").glob("*"))
-    until = time.monotonic() + 20
-    while not rays().keys() <= before.keys() and time.monotonic() < until:
-        time.sleep(0.5)
-    assert rays().keys() <= before.keys()
+    within(20, lambda: rays().keys() <= before.keys())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from cluster import INVENTORY
 
 from fedrnn.transport.grid import Loop
 
+REQUEST = 1000  # bytes: what SSH sends of its own is shorter
+
 
 class Relay:
     """Listens on a port of its own for one node.
 
-    `delay` is in seconds, of what comes from the node; `left` is how many bytes may still come
-    from it: then the path is dead in both directions, new connections included.
+    `delay` is in seconds, of what comes from the node; `cut` is how many bytes still come from it
+    after the next request: then the path is dead in both directions, new connections included.
     """
 
     def __init__(self, port: int, loop: Loop) -> None:
-        self.delay, self.left = 0.0, float("inf")
+        self.delay, self.cut, self._left = 0.0, 0, sys.maxsize
         self._port = port
         self._server = loop.run(asyncio.start_server(self._pass_on, "127.0.0.1", 0))
         self.port = self._server.sockets[0].getsockname()[1]
@@ -31,7 +34,7 @@ class Relay:
 
     @property
     def is_dead(self) -> bool:
-        return self.left <= 0
+        return self._left == 0
 
     async def _pass_on(self, here: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         there, on = await asyncio.open_connection("127.0.0.1", self._port)
@@ -40,6 +43,8 @@ class Relay:
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            if self.cut and len(data) > REQUEST:
+                self._left, self.cut = self.cut, 0
             if not self.is_dead:
                 writer.write(data)
         writer.close()
@@ -47,9 +52,10 @@ class Relay:
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         clock = asyncio.get_running_loop()
         while data := await reader.read(1 << 12):
-            self.left -= len(data)
-            if not self.is_dead:
-                clock.call_later(self.delay, writer.write, data)
+            passed = data[: self._left]
+            self._left -= len(passed)
+            if passed:
+                clock.call_later(self.delay, writer.write, passed)
         if not self.is_dead:
             clock.call_later(self.delay, writer.close)
 

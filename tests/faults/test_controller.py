@@ -25,6 +25,11 @@ def test_a_controller_killed_in_a_round_resumes_to_the_same_model(start, undistu
     run.until_round(120)
     run.process.kill()
     run.end()
+    for reached in ("submitted", "taken up after round 100"):  # and again before a checkpoint
+        again = start("--resume")
+        again.until_said(reached)
+        again.process.kill()
+        again.end()
     again = start("--resume")
     again.folder = run.folder
     assert again.end() == 0, again.said
@@ -46,9 +51,10 @@ def test_a_controller_that_sleeps_for_a_minute_goes_on(start, undisturbed):
     assert run.summary()["model_sha256"] == undisturbed.summary()["model_sha256"]
 
 
+RUN = "python -m fedrnn.run --local 2 --rounds 60 --set checkpoint_every=10"
 ON_A_DISK_OF_6_MB = (
-    "mount -t tmpfs -o size=6m none runs && { python -m fedrnn.run --local 2 --rounds 60"
-    " --set checkpoint_every=10; code=$?; cp runs/latest/summary.json .; exit $code; }"
+    f"mount -t tmpfs -o size=6m none runs && {{ {RUN};"
+    " code=$?; cp runs/latest/summary.json .; exit $code; }"
 )
 
 
@@ -56,10 +62,10 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before_whole(tmp_pat
     """The disk is the run's own: nobody else sees it."""
     shutil.copytree(ROOT / "fedrnn", tmp_path / "fedrnn")
     (tmp_path / "runs").mkdir()
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     run = subprocess.Popen(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", ON_A_DISK_OF_6_MB],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,
     )  # fmt: skip
     disk = Path(f"/proc/{run.pid}/cwd/runs")
     said = read_until(run, "round 14 of")
@@ -78,4 +84,8 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before_whole(tmp_pat
     assert run.returncode == 0, said
     (told,) = (line for line in said.splitlines() if "no checkpoint of round" in line)
     assert "checkpoint.safetensors: No space left on device. Make room" in told
-    assert json.loads((tmp_path / "summary.json").read_text())["rounds"] == 60
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    subprocess.run(["sh", "-c", RUN], cwd=tmp_path, check=True, env=env, timeout=300)  # with room
+    undisturbed = json.loads((tmp_path / "runs/latest/summary.json").read_text())
+    assert summary["rounds"] == undisturbed["rounds"] == 60
+    assert summary["model_sha256"] == undisturbed["model_sha256"]

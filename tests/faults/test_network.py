@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
 import pytest
-from faults import NEAR, ROUNDS, inside, root
+from faults import EASIER, NEAR, ROUNDS, inside, root
 from relay import relayed
 
 
 def test_a_network_that_is_cut_for_ten_seconds_costs_ten_seconds(start, link, undisturbed):
     cut, restore = link
-    run = start()
+    # Evaluated at the end alone: it is a round that waits.
+    run = start("--set", f"evaluate_every={ROUNDS}")
     run.until_round(60)
     cut("pi2")
     time.sleep(10)
     restore("pi2")
     assert run.end() == 0, run.said
     assert run.accuracy() > undisturbed.accuracy() - NEAR
-    assert run.longest() < 40 and run.summary()["rounds"] == ROUNDS
+    assert 9 < run.longest() < 40 and run.summary()["rounds"] == ROUNDS
     assert len(run.without("pi2")) < 60, run.said
 
 
@@ -39,20 +41,27 @@ def loss(lab):
         change(node, "-A")
         bad.append(node)
 
+    def dropped(node):
+        """How many packets were lost, to the node and from it."""
+        told = [inside(lab, node, "iptables", "-nvxL", chain) for chain in ("INPUT", "OUTPUT")]
+        return [int(re.search(r"^ *(\d+) .* statistic ", rules, re.M)[1]) for rules in told]
+
     def stop():
         while bad:
             change(bad.pop(), "-D")
 
-    yield start, stop
+    yield start, dropped, stop
     stop()
 
 
 def test_packets_that_are_lost_cost_time_and_nothing_else(start, loss, undisturbed):
-    begin, stop = loss
+    begin, dropped, stop = loss
     run = start()
     run.until_round(60)
     begin("pi2")
     run.until_round(90, 240)
+    while not all(dropped("pi2")):  # so few rounds may be lucky, but not all that are left
+        run.until_round(len(run.rounds()) + 10, 240)
     stop()
     assert run.end() == 0, run.said
     assert not run.without("pi2"), run.said
@@ -65,13 +74,15 @@ def test_a_path_that_dies_within_a_frame_costs_its_node_the_run_and_nobody_else(
     with relayed(tmp_path, "pi2") as (inventory, relay):
         run = start("--inventory", str(inventory), "--set", "timeout=10")
         run.until_round(60)
-        relay.left = 20_000  # a reply has 35,000 bytes
+        before, now = (event["traffic"]["pi2"]["up"] for event in run.rounds()[-2:])
+        relay.cut = (now - before) // 2  # of a reply, which are much of a size
         assert run.end() == 0, run.said
+        assert relay.is_dead
     assert "pi2 is left out from round" in run.said and "pi2: no reply in time" in run.said
     assert "pi2: its worker is out of reach: " in run.said
     assert run.longest() < 15 and run.summary()["rounds"] == ROUNDS
     assert run.summary()["jobs"]["pi2"].startswith("unknown")
-    assert run.accuracy("pi1", "pi3") > undisturbed.accuracy("pi1", "pi3") - NEAR
+    assert run.accuracy("pi1", "pi3") > undisturbed.accuracy("pi1", "pi3") + EASIER[2]
     again = start("--rounds", "5")  # over a path that is whole: nobody need free the node by hand
     assert again.end() == 0, again.said
     assert f"pi2: still has the job {run.job()} of a run that ended while it was" in again.said

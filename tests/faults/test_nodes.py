@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults import NEAR, ROUNDS, WORKER, root, slow_rounds
+from faults import EASIER, NEAR, ROUNDS, WORKER, root, slow_rounds
 
 
 def test_a_node_ten_times_slower_is_left_out_by_the_deadline_and_taken_back(
@@ -106,7 +106,7 @@ def test_a_node_that_has_lost_its_power_takes_part_again_once_it_is_back(
         reached = time.monotonic() - back
         run.until_said("pi3 is back in round")
         taken_in = time.monotonic() - back
-        limit = 5 + shared(lab, "pi3")
+        limit = min(5 + shared(lab, "pi3"), 20)
         assert reached < limit and taken_in < limit + 3.5, "a round, which pi1 makes 3 s long"
     assert run.end() == 0, run.said
     assert "pi3: its worker is out of reach: " in run.said
@@ -132,7 +132,7 @@ def test_a_run_goes_on_with_the_one_node_that_is_left(start, power, link, undist
     jobs = run.summary()["jobs"]
     assert jobs["pi1"] == "done"
     assert jobs["pi2"].startswith("unknown") and jobs["pi3"].startswith("unknown")
-    assert run.accuracy("pi1") > undisturbed.accuracy("pi1") - NEAR
+    assert run.accuracy("pi1") > undisturbed.accuracy("pi1") + EASIER[1]
 
 
 VAR = "/var/lib/fedrnn"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrnn.cluster import Cluster, ClusterError
+from fedrnn.cluster import TRAINING, Cluster, ClusterError
 from fedrnn.datasite.dataset import SCHEMA
 from fedrnn.datasite.datasite import Datasite
 from fedrnn.datasite.job_code import allow_list
@@ -226,7 +226,7 @@ def test_what_a_power_cut_has_left_of_a_resumed_run_is_ended_too(cluster, tmp_pa
         kill(member, alone=False)
         within(30, lambda: any("the job runs" in line for line in said[2:]))
         with Cluster(same(member), SENDER, tmp_path / "second", said.append) as second:
-            second.end_former(first.job)
+            second.end_former([f"{TRAINING}unknown", first.job])
             second.describe()
 
 

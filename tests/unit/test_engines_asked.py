@@ -66,8 +66,12 @@ def test_who_has_no_supernode_is_not_waited_for(tmp_path):
         assert make_plan(parse(words), stack).names == ["pi1", "pi2", "pi3"]  # and told what to run
 
 
-def test_an_inventory_that_does_not_say_where_the_superlink_is(tmp_path, capsys):
-    (tmp_path / "hosts.yml").write_text("nodes: {hosts: {pi1: {}}}\n")
+@pytest.mark.parametrize("where", ["", "192.0.2.1", "192.0.2.1:", "here:x"])
+def test_an_inventory_that_does_not_say_where_the_superlink_is(tmp_path, capsys, where):
+    (tmp_path / "hosts.yml").write_text(
+        f"nodes: {{hosts: {{pi1: {{}}}}, vars: {{flower_superlink: '{where}'}}}}\n"
+    )
     words = [*SUPERLINK, "--without-governance", "--inventory", str(tmp_path)]
     assert main(words) == 2
-    assert "needs flower_superlink in the inventory" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "needs flower_superlink in the inventory" in said and f"has '{where}'" in said

@@ -91,6 +91,7 @@ SPOILT = {
     "more names than it has": put("metrics", "num-examples", 10**9),
     "no name at all": put("metrics", "num-examples", 0),
     "fewer than no names": put("metrics", "num-examples", -5),
+    "figures of its own": lambda content: content["metrics"].update({"\x1b[2J": 1, "x": 2}),
     "half a name": put("metrics", "num-examples", 20.5),
     "that it lacks the weights it was sent": put("metrics", "stale", 1),
     "a list among the metrics": put("metrics", "rss-mb", [1.0, 2.0]),
@@ -141,6 +142,21 @@ def test_a_node_that_says_it_cannot_answer_and_answers_is_dropped(make_grid):
     outcome = federate(grid, SMALL, events.append, NAMES)
     rounds = [event for event in events if event["event"] == "round"]
     assert outcome.dropped == {"pi2": 1} and list(rounds[2]["errors"]) == ["pi2"]
+
+
+def test_a_node_does_not_choose_its_own_weight(make_grid):
+    grid, events = make_grid(*THREE), []
+
+    def tamper(message, reply):
+        if message.metadata.message_type.startswith("train") and message.metadata.dst_node_id == 2:
+            batch = message.content["config"]["batch"]
+            reply.content["metrics"]["num-examples"] = 2 * batch + 1
+        return reply
+
+    grid.tamper = tamper
+    outcome = federate(grid, SMALL, events.append, NAMES)
+    told = [event["errors"]["pi2"] for event in events if event["event"] == "round"]
+    assert outcome.dropped == {"pi2": 6} and all("and was asked for" in why for why in told), told
 
 
 def test_what_flowers_own_strategy_refuses_keeps_what_there_is(make_grid, monkeypatch):
@@ -209,6 +225,7 @@ COUNTS = {
     "another matrix": put("metrics", "confusion", [1, 2, 3]),
     "less than nothing": put("metrics", "confusion", [-1] * 16),
     "more than all": put("metrics", "confusion", [2**62] * 16),
+    "figures of its own": put("metrics", "x", 1),
     "no calibration": put("metrics", "calibration", [float("nan")] * 45),
     "a loss of NaN": put("metrics", "loss-sum", float("nan")),
     "a loss below zero": put("metrics", "loss-sum", -1.0),
@@ -229,6 +246,9 @@ def test_an_evaluation_that_cannot_be_is_left_out_and_counted(make_grid, what):
 
 CENSUS = {
     "no labels": lambda content: content.pop("config"),
+    "more labels than there are": put("config", "labels", [str(n) for n in range(60_000)]),
+    "a label of a megabyte": put("config", "labels", ["A" * (1 << 20)]),
+    "figures of its own": put("metrics", "x", 1),
     "a label twice": put("config", "labels", ["A", "A"]),
     "a list among the figures": put("metrics", "rss-mb", [1.0, 2.0]),
     "counts of less": put("metrics", "train", [-3]),

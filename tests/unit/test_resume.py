@@ -129,6 +129,15 @@ def test_a_checkpoint_comes_back_as_it_was(state, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [checkpoint.NAME]
 
 
+def test_the_jobs_of_attempts_to_go_on_are_known_until_the_run_has_ended(state, tmp_path):
+    write(tmp_path, state, **REST)
+    former.read(tmp_path).note("train-2")
+    former.read(tmp_path).note("train-3")
+    assert former.read(tmp_path).jobs == ["train-1", "train-2", "train-3"]
+    checkpoint.remove(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_that_was_cut_short_is_not_read(state, tmp_path):
     write(tmp_path, state, **REST)
     file = tmp_path / checkpoint.NAME
