@@ -18,7 +18,7 @@ from typing import Any
 from fedrnn.datasite.layout import FINAL
 from fedrnn.datasite.policy import FINGERPRINT
 
-MAX_LABELS = 1_000  # a confusion matrix has the square of it
+MAX_LABELS = 10_000
 MAX_TEXT = 4_000  # characters of anything that a node says in words
 MAX_NUMBER = 1 << 53  # what JSON, and a figure on a screen, can hold
 MAX_RESULTS = 256 << 20
