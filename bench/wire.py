@@ -122,7 +122,8 @@ async def training() -> tuple[Record, float]:
     _, errors = await process.communicate()
     if process.returncode:
         sys.exit(errors.decode())
-    return read(LATEST), time.monotonic() - began
+    seconds = time.monotonic() - began
+    return read(LATEST), seconds
 
 
 def whole(inventory: Inventory, loop: Loop) -> list[Row]:

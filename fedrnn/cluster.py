@@ -102,19 +102,19 @@ class Cluster:
         Raises ClusterError for nodes on which it has not ended in time.
         """
 
-        async def end(member: Member) -> bool:
-            done = True
+        async def end(member: Member) -> str:
+            left = ""
             for job in jobs:
                 with contextlib.suppress(LinkError, AnswerError):  # described next, and told there
                     holder = (await member.client.describe())["running"]
                     # A node that had lost the job was sent it anew.
                     again = holder and first_name(holder["job"]) == job
-                    done &= await _end(member, holder["job"] if again else job)
-            return done
+                    last = holder["job"] if again else job
+                    left = left if await _end(member, last) else last
+            return left
 
-        ended = self._all(end)
-        self._leave_out({m.name: f"{m.name}: the job {jobs[-1]} of the run before does not end"
-                         for m, done in ended if not done})  # fmt: skip
+        self._leave_out({m.name: f"{m.name}: the job {left} of the run before does not end"
+                         for m, left in self._all(end) if left})  # fmt: skip
 
     def describe(self, left_behind: Collection[str] = ()) -> None:
         """Ask every node what data it has; refuse data of different schemas, and held nodes.

@@ -39,12 +39,13 @@ class Former:
     def jobs(self) -> list[str]:
         """The jobs that may be left on nodes: the checkpoint's, and of attempts to go on."""
         noted = self.folder / checkpoint.JOBS
-        return [self.job, *(noted.read_text().split() if noted.exists() else [])]
+        since = noted.read_text().split() if noted.exists() else []
+        return list(dict.fromkeys([self.job, *since]))
 
     def note(self, job: str) -> None:
         """Keep the name of a job that goes on from here, before a node has it. Raises OSError."""
         with (self.folder / checkpoint.JOBS).open("a") as file:
-            file.write(f"{job}\n")
+            file.write(f"\n{job}\n")  # after what a full disk may have cut short
 
     def check_inventory(self, inventory: Inventory) -> None:
         """Refuse an inventory that says other things; raises ValueError with what differs."""

@@ -31,12 +31,13 @@ def governed(plan: Plan, display: Display) -> Iterator[Engine]:
         if former := plan.former:
             former.check_code(cluster.sha256)
             cluster.end_former(former.jobs)
-            former.note(cluster.job)
         cluster.describe(left_behind())
         display.phase(f"{len(cluster.members)} nodes found")
         rows = {member.name: member.described["labels"] for member in cluster.members}
         if plan.shares:
             pool(plan.shares, rows)  # refuses before anything is trained
+        if plan.former:
+            plan.former.note(cluster.job)
         display.phase(f"job {cluster.submit()} submitted")
         display.nodes(cluster.members, cluster.states())
         grid = cluster.gather()

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fedrnn.datasite.answers import AnswerError
 from fedrnn.datasite.failure import WITHOUT_A_WORD
 from fedrnn.datasite.layout import FINAL, printable
 from fedrnn.datasite.researcher import NodeClient
@@ -71,7 +72,10 @@ class Member:
         Raises LinkError while there is no worker, JobEndedError when there will be none.
         """
         before = self.state["status"]
-        self.state = await self.status()
+        try:
+            self.state = await self.status()
+        except AnswerError as error:
+            raise LinkError(f"{self.name}: {error}") from error
         if self.may_run_again:
             await self.submit_again(code, say)
         elif self.state["status"] in FINAL:

@@ -15,10 +15,9 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fedrnn.datasite.layout import FINAL
+from fedrnn.datasite.layout import FINAL, MAX_LABELS
 from fedrnn.datasite.policy import FINGERPRINT
 
-MAX_LABELS = 10_000
 MAX_TEXT = 4_000  # characters of anything that a node says in words
 MAX_NUMBER = 1 << 53  # what JSON, and a figure on a screen, can hold
 MAX_RESULTS = 256 << 20

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fedrnn.datasite.layout import DATASET, DESCRIPTION, Site, dataset_folder
+from fedrnn.datasite.layout import DATASET, DESCRIPTION, MAX_LABELS, Site, dataset_folder
 from fedrnn.datasite.publish import place
 
 MOCK_ROWS = 5
@@ -40,6 +40,8 @@ def count_rows(folder: Path) -> dict[str, int]:
             f"{folder} holds no data: put one file per label there, named <Label>.txt, "
             "one sample a line"
         )
+    if len(files) > MAX_LABELS:
+        raise ValueError(f"{folder} has {len(files)} labels, and at most {MAX_LABELS} may be")
     counts = {}
     for file in files:
         content = file.read_bytes()

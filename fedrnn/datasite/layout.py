@@ -16,6 +16,7 @@ DESCRIPTION = f".{DATASET}.json"  # in the SyftBox: what may be said of it, and 
 SENDER = re.compile(r"(?=.{1,40}\Z)[a-z0-9][a-z0-9.-]{0,31}@[a-z0-9][a-z0-9.-]{0,31}\Z")
 JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 MAX_KEY = 76  # /run/fedrnn/KEY/worker.sock is at most 100 bytes: a Unix socket's path ends at 107
+MAX_LABELS = 500  # a confusion matrix has the square of it
 MAX_BYTES = 8 << 20  # of a job, which is source code
 FINAL = ("done", "failed", "rejected", "refused")  # states that no job leaves
 CANCEL = ".cancel"  # what the name of a sender's note in the mailbox ends in, after the job's key

@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedrnn.config import RunConfig
+from fedrnn.datasite.layout import MAX_LABELS
 from fedrnn.federation.strategies import FederationError
 from fedrnn.federation.watch import WatchedGrid
 from fedrnn.learning.data import MIN_BATCH, PARTS, Part, spelling
@@ -73,7 +74,8 @@ def take_census(grid: WatchedGrid, config: RunConfig, min_nodes: int | None = No
 
     Raises:
         FederationError: there is such a node, and no ``min_nodes`` or not as many others; or one
-            label is spelled in two ways: the message has a table of who has which.
+            label is spelled in two ways: the message has a table of who has which; or there are
+            too many.
     """
     content = RecordDict({"config": ConfigRecord({"data-seed": config.data_seed})})
     messages = [
@@ -100,6 +102,10 @@ def take_census(grid: WatchedGrid, config: RunConfig, min_nodes: int | None = No
         limit = f", and --min-nodes is {min_nodes}" if min_nodes else ""
         raise FederationError(f"not every node can take part{limit}:\n" + "\n".join(lines))
     _refuse_two_spellings(grid, census)
+    if len(census.labels) > MAX_LABELS:
+        raise FederationError(
+            f"the nodes have {len(census.labels)} labels together, and at most {MAX_LABELS} may be"
+        )
     grid.left_out = problems
     return census
 

@@ -13,8 +13,9 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
+from fedrnn.datasite.layout import MAX_LABELS
 from fedrnn.federation.health import FIGURES
-from fedrnn.learning.data import MAX_LABELS, PARTS
+from fedrnn.learning.data import PARTS
 from fedrnn.learning.evaluation import BINS
 
 LARGEST = 1e6

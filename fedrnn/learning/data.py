@@ -19,7 +19,6 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 MIN_BATCH = 16
 """Names behind the smallest batch: a gradient of two or three names would tell too much of them."""
-MAX_LABELS = 1_000  # a confusion matrix has the square of it
 _BUCKET = 16  # batches that are sorted by length together: less padding, still shuffled
 
 
@@ -59,8 +58,8 @@ def read_folder(folder: Path | str) -> dict[str, list[str]]:
     A line that has no letter is left out. Hidden files and other suffixes are ignored.
 
     Raises:
-        DataError: no such folder, no file or too many, a file without a name or not in UTF-8, or
-            two files whose labels differ only in spelling.
+        DataError: no such folder, no file, a file without a name or not in UTF-8, or two files
+            whose labels differ only in spelling.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -70,8 +69,6 @@ def read_folder(folder: Path | str) -> dict[str, list[str]]:
         raise DataError(
             f"data folder {folder} is empty: put a <Label>.txt per label in it, a name a line"
         )
-    if len(files) > MAX_LABELS:
-        raise DataError(f"data folder {folder} has {len(files)} labels, and {MAX_LABELS} may be")
     labels: dict[str, list[str]] = {}
     seen: dict[str, str] = {}
     for path in files:

@@ -22,9 +22,10 @@ Say = Callable[[str], None]
 RETRY_SECONDS, MOST_RETRY_SECONDS = 0.2, 1.0
 AWAY_SECONDS = 20.0  # how long a node is waited for: one that is away longer misses the round
 HELLO_SECONDS = 60.0
-# A reply is about as large as its request, or has counts by label. What is larger is not looked at:
-# a megabyte made for it takes protobuf two seconds, and fifty times its memory.
+# A reply is about as large as its request, or has counts by two labels. What is larger is not
+# looked at: a megabyte made for it takes protobuf two seconds, and fifty times its memory.
 REPLY_TIMES, REPLY_BYTES = 4, 1 << 18
+MAX_STRAYS = 3  # of one request: a reply that comes twice is no flood
 BUSY_SECONDS = 60.0  # a worker that is silent longer is asked again, over a new stream
 
 
@@ -58,7 +59,7 @@ class Attachment:
         self.error = self.owes = self.remark = ""
         self._gave_up = self._lost = 0.0
         self._missed = self._stopping = False
-        self.dropped, self._largest = 0, 0
+        self.dropped = self._strays = self._largest = 0
         self._up = asyncio.Event()
         self._writer: wire.Writer | None = None
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -99,7 +100,8 @@ class Attachment:
         Raises LinkError when the node stays away, or what it sends is no frame of ours.
         """
         self.remark = ""
-        self._largest = max(self._largest, REPLY_TIMES * sum(map(len, parts)) + REPLY_BYTES)
+        self._strays = 0
+        self._largest = REPLY_TIMES * sum(map(len, parts)) + REPLY_BYTES
         started = time.perf_counter()
         if self.owes and not self.is_busy and self._writer is not None:
             self._writer.close()
@@ -120,7 +122,8 @@ class Attachment:
                 self.traffic.seconds = time.perf_counter() - started
                 return answer
             except asyncio.CancelledError:
-                self.owes, self._gave_up = identity, time.monotonic()
+                if not reply.done() or reply.cancelled():  # it may have come in this very moment
+                    self.owes, self._gave_up = identity, time.monotonic()
                 raise
             except (OSError, asyncssh.Error) as error:
                 log.info("%s: sending again: %s", self.link.name, error)
@@ -175,8 +178,11 @@ class Attachment:
                 waiting.set_exception(error)
 
     def _drop(self) -> None:
-        """Note that something has come for which nobody waits."""
+        """Note that something has come for which nobody waits. Raises ValueError for a flood."""
         self.remark = "what came was the answer to another message"
+        self._strays += 1
+        if self._strays > MAX_STRAYS:
+            raise ValueError("it sends what nobody has asked for")
         self.dropped += 1
 
     async def _serve_stream(self) -> None:
@@ -209,7 +215,7 @@ class Attachment:
                 waiting = self._waiting.get(identity)
                 if waiting and not waiting.done():
                     waiting.set_result(message)
-                elif identity != self.owes:
+                elif identity != self.owes and not (waiting and waiting.cancelled()):
                     self._drop()
                 if identity == self.owes:
                     self.owes = ""

@@ -156,6 +156,18 @@ def test_an_answer_that_comes_twice_counts_once(beside):
     assert grid.nonsense() == {1: 0, 2: 3}
 
 
+def test_a_flood_of_answers_costs_its_node_the_stream(beside):
+    def flood(body, peer):
+        message = wire.loads(body)
+        wire.give_id(message)
+        peer.sendall(100 * frame(wire.dumps(Message(message.content, reply_to=message))))
+
+    grid = beside(flood)
+    (first, second), seconds = ask(grid)
+    assert not first.has_error() and "what nobody has asked for" in second.error.reason
+    assert seconds < 2 and grid.nonsense()[2] < 10
+
+
 def test_a_node_that_still_works_on_what_was_given_up_is_busy_until_it_is_done(beside):
     wait = threading.Event()
 

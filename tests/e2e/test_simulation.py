@@ -118,7 +118,7 @@ def test_whatever_ends_a_run_ends_what_it_has_started(before, dealt, ended_by):
     run = start("--local", "3", *LONG)
     within(300, is_up, run)
     run.send_signal(ended_by)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=180)
     within(180, lambda: rays().keys() <= before.keys())  # Ray's agents look up now and then
     assert run.returncode == (130 if ended_by == signal.SIGINT else -ended_by), said
     left = set(DEALT.glob("*")) - dealt

@@ -59,6 +59,11 @@ def test_data_that_cannot_be_used_is_named(tmp_path, names):
     (names / "Dutch.txt").write_text("\n \n")
     with pytest.raises(ValueError, match=r"Dutch\.txt is empty"):
         count_rows(names)
+    (tmp_path / "many").mkdir()
+    for number in range(501):
+        (tmp_path / "many" / f"L{number}.txt").write_text("a\n")
+    with pytest.raises(ValueError, match="has 501 labels, and at most 500 may be"):
+        count_rows(tmp_path / "many")
 
 
 def test_hidden_files_and_others_are_no_data(site, names):

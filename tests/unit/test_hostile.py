@@ -264,6 +264,12 @@ def test_a_census_that_cannot_be_ends_the_run_with_the_nodes_name(make_grid, wha
         federate(grid, SMALL, names=NAMES)
 
 
+def test_more_labels_than_can_be_counted_by_two_are_refused(make_grid, monkeypatch):
+    monkeypatch.setattr("fedrnn.federation.census.MAX_LABELS", 3)
+    with pytest.raises(FederationError, match="have 4 labels together, and at most 3 may be"):
+        federate(make_grid(*THREE), SMALL, names=NAMES)
+
+
 def test_what_a_node_says_moves_no_cursor_and_fills_no_screen(make_grid):
     grid = make_grid(*THREE)
     grid.tamper = lambda message, reply: (
