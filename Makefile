@@ -1,7 +1,6 @@
 # `make` lists the targets. Each is a short way to type what stands in it.
 SHELL := /bin/bash
 INVENTORY ?= inventory/lab
-OS ?= trixie
 MACHINE ?= virt
 # What stands here works with spaces in the clone's path: only relative names, no functions on it.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -67,7 +66,7 @@ test-flower: venv ## SuperNodes on two nodes, a training over them, and reset (t
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
 	@scripts/system.sh board
-	@python -m board.run --os "$(OS)" --machine "$(MACHINE)"
+	@python -m board.run $(OS:%=--os %) --machine "$(MACHINE)"
 
 cores: venv ## The locked wheels on the emulated cores of a Pi 3, 4 and 5, a quarter of an hour (YES=1)
 	@scripts/system.sh cores

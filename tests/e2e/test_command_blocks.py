@@ -60,7 +60,7 @@ ELSEWHERE = {
     "fedrnn-owner approve JOB": OWNER,
     "make board": BOARD,
     "make board OS=bookworm": BOARD,
-    "make board OS=bookworm MACHINE=raspi3b": BOARD,
+    "make board MACHINE=raspi3b": BOARD,
     "make cores": "a quarter of an hour of emulation; tests/board/test_cores.py runs one core",
 }  # fmt: skip
 
