@@ -25,7 +25,7 @@ QUOTED = [
     (WIRE, "has its peak at # MB today", "wire", "resident", "ours"),
     (WIRE, "where torch alone takes # MB", "wire", "resident", "rival"),
     (WIRE, "with three, # with a hundred", "wire", "controller CPU a node and round", "ours"),
-    (WIRE, "The round takes # ms, 36 times", "wire", "100 echo workers", "ours"),
+    (WIRE, "The round takes # ms, 32 times", "wire", "100 echo workers", "ours"),
     (LEARNING, "`gradient` | # | 64.0", "hostile", "gradient: negated", "rival"),
     (LEARNING, "72.9 | # | 3.3", "hostile", "gradient: negated", "ours"),
     (LEARNING, "69.8 | # | 68.1", "hostile", "fedmedian: negated", "ours"),
