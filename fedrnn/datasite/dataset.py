@@ -69,9 +69,11 @@ def create(site: Site, source: Path) -> bool:
     """Make or renew the data set from `source`; return whether anything changed."""
     counts = count_rows(source)
     description = site.syftbox / DESCRIPTION
-    digest = _digest(source, site.config()["researchers"])
+    owner, researchers = site.config()["owner"], site.config()["researchers"]
+    digest = _digest(source, owner, researchers)
     stamp = site.syftbox / f".{DATASET}.sha256"  # the owner's alone: it would confirm a guess
-    if stamp.is_file() and stamp.read_text() == digest:
+    is_there = any(dataset_folder(site, owner).glob("*.txt"))
+    if is_there and stamp.is_file() and stamp.read_text() == digest:
         return False
 
     # Not before it is needed: their import costs a Pi seconds at every `site.yml`.
@@ -101,16 +103,17 @@ def create(site: Site, source: Path) -> bool:
                 users=datasite.researchers,
             )
         _open_to_jobs(site, datasite.owner)
+        _forget_former_owners(site, datasite.owner)
         place(json.dumps(_describe(counts)).encode(), description)
         datasite.publish()
     place(digest.encode(), stamp)
     return True
 
 
-def _digest(source: Path, researchers: list[str]) -> str:
+def _digest(source: Path, owner: str, researchers: list[str]) -> str:
     """Identify what the data set was made from; kept by the owner, never published."""
     parts = [f"{f.name} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in data_files(source)]
-    return hashlib.sha256("\n".join([*sorted(parts), *researchers]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sorted(parts), owner, *researchers]).encode()).hexdigest()
 
 
 def _open_to_jobs(site: Site, owner: str) -> None:
@@ -119,6 +122,16 @@ def _open_to_jobs(site: Site, owner: str) -> None:
     for top in (dataset_folder(site, owner), public):
         for path in (top, *top.rglob("*")):
             path.chmod(0o2750 if path.is_dir() else 0o640)
+
+
+def _forget_former_owners(site: Site, owner: str) -> None:
+    """Remove what was made of the data, and published of it, for owners before this one."""
+    for folder in site.syftbox.glob(f"*/*/syft_datasets/{DATASET}"):  # private and public
+        if folder.parents[2].name != owner:
+            shutil.rmtree(folder)
+    for folder in site.published("*").parent.glob("*/SyftBox/*"):
+        if folder.name != owner:
+            shutil.rmtree(folder)
 
 
 def _describe(counts: dict[str, int]) -> dict[str, Any]:

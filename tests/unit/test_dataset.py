@@ -1,6 +1,7 @@
 """The data set of a datasite, and what is published of it and of jobs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from sites import OWNER, SENDER, kept, parcel, start, status, wait_for_end
 from fedrnn.datasite import policy
 from fedrnn.datasite.dataset import count_rows, create, mock_rows
 from fedrnn.datasite.datasite import Datasite
-from fedrnn.datasite.layout import Site, job_key, split_key
+from fedrnn.datasite.layout import Site, dataset_folder, job_key, split_key
 from fedrnn.datasite.runner import ProcessLauncher
 from fedrnn.local import local_site
 
@@ -48,6 +49,26 @@ def test_the_mock_is_made_without_a_row(site, names):
 def test_the_same_data_changes_nothing(site, names):
     assert create(site, names) is True
     assert create(site, names) is False
+
+
+def test_data_that_vanished_from_the_node_is_brought_back(site, names):
+    create(site, names)
+    private = site.syftbox / OWNER / "private" / "syft_datasets" / "names"
+    shutil.rmtree(private)
+    assert create(site, names) is True
+    assert (private / "Greek.txt").read_text() == (names / "Greek.txt").read_text()
+
+
+def test_another_owner_gets_the_data_and_nothing_stays_with_the_one_before(site, names):
+    create(site, names)
+    file = site.etc / "datasite.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "owner": "new@lab.local"}))
+    assert create(site, names) is True
+    assert create(site, names) is False
+    rows = (names / "Greek.txt").read_text()
+    holders = [p for p in site.var.rglob("Greek.txt") if p.read_text() == rows]
+    assert holders == [dataset_folder(site, "new@lab.local") / "Greek.txt"]
+    assert [p.name for p in (site.published(SENDER) / "SyftBox").iterdir()] == ["new@lab.local"]
 
 
 def test_data_that_cannot_be_used_is_named(tmp_path, names):
