@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fedrnn.datasite.layout import FINAL, MAX_LABELS
+from fedrnn.datasite.layout import FINAL, JOB, MAX_LABELS, SENDER
 from fedrnn.datasite.policy import FINGERPRINT
 
 MAX_TEXT = 4_000  # characters of anything that a node says in words
@@ -157,8 +157,11 @@ def _table(data: bytes, owner: str, what: str) -> dict[str, Any]:
 
 
 def _is_holder(told: Any) -> bool:
+    """Tell whether this names a job: its names go into a command that a person may paste."""
     fields = ("job", "sender", "since")
-    return isinstance(told, dict) and _are(str, *(told.get(field) for field in fields))
+    if not isinstance(told, dict) or not _are(str, *(told.get(field) for field in fields)):
+        return False
+    return bool(JOB.match(told["job"]) and SENDER.match(told["sender"]))
 
 
 def _is_software(told: Any) -> bool:

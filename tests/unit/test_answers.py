@@ -118,6 +118,8 @@ NO_DESCRIPTION = [
     {"running": "job-7"},
     {"running": {"job": "job-7"}},
     {"running": {**HOLDER, "since": 7}},
+    {"running": {**HOLDER, "job": "x'; reboot #"}},
+    {"running": {**HOLDER, "sender": "Alice"}},
 ]  # fmt: skip
 
 
@@ -142,6 +144,7 @@ NO_STATE = [
     {"sha256": "a" * 64 + "\n"},
     {"sha256": 7},
     {"held_by": []},
+    {"held_by": {**HOLDER, "job": "$(reboot)"}},
     {"held_by": {**HOLDER, "job": "x" * (MAX_TEXT + 1)}},
     {"memory_mb": [1]},
     {"memory_mb": {"python": "12"}},
