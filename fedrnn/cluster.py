@@ -135,7 +135,7 @@ class Cluster:
                 problems[member.name] = held(member, holder)
                 if first_name(holder["job"]) in left_behind:
                     self._say(f"{member.name}: still has the job {holder['job']} of a run that "
-                              "ended while it was out of reach: ending it")  # fmt: skip
+                              "has ended: ending it")  # fmt: skip
                     try:
                         if self.loop.run(_end(member, holder["job"])):
                             del problems[member.name]
@@ -146,7 +146,7 @@ class Cluster:
     def submit(self) -> str:
         """Send the training code of this checkout to every node as a PySyft job."""
         training_code(self._code)
-        self._submitted, self._since = True, time.monotonic()
+        self._submitted = True
         self._all(self._submit)
         return self.job
 
@@ -197,7 +197,7 @@ class Cluster:
         except AnswerError as error:
             return f"{member.name}: {error}"
         state = member.state
-        if state["status"] == "sent" and time.monotonic() - self._since > TAKEN_SECONDS:
+        if state["status"] == "sent" and time.monotonic() - member.sent > TAKEN_SECONDS:
             if self._min_nodes:
                 return idle(member)
             if not member.is_told:

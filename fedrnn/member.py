@@ -14,7 +14,7 @@ from typing import Any
 
 from fedrnn.datasite.answers import AnswerError
 from fedrnn.datasite.failure import WITHOUT_A_WORD
-from fedrnn.datasite.layout import FINAL, printable
+from fedrnn.datasite.layout import DRAINED, FINAL, printable
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.transport.attachment import JobEndedError
 from fedrnn.transport.link import Link, LinkError, LocalLink, SSHLink
@@ -38,6 +38,7 @@ class Member:
     described: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=lambda: {"status": "unknown"})
     seen: float = field(default_factory=time.monotonic)
+    sent: float = field(default_factory=time.monotonic)
     is_told: bool = False  # its user, that nobody there takes the job up
     number: int = 1  # of the job, where the node has lost others
 
@@ -48,6 +49,7 @@ class Member:
     async def submit(self, code: Path) -> None:
         """Send it the job. Raises LinkError."""
         await self.client.submit(code, self.job, "main.py")
+        self.sent = time.monotonic()
 
     @property
     def may_run_again(self) -> bool:
@@ -62,7 +64,7 @@ class Member:
             await self.client.status(job)  # it may have arrived when its answer did not
         except LinkError:
             await self.client.submit(code, job, "main.py")
-        self.job, self.number = job, self.number + 1
+        self.job, self.number, self.sent = job, self.number + 1, time.monotonic()
         why = printable(self.state["reason"])
         say(f"{self.name}: its job is lost, and was sent anew as {self.job}: {why}")
 
@@ -87,12 +89,15 @@ class Member:
         return self.job
 
     def tell(self, say: Say) -> None:
-        """Say that the job waits for its owner, or runs."""
+        """Say that the job waits, for its owner or the end of an upgrade, or runs."""
         if self.state["status"] == "pending":
             say(ask_owner(self))
         elif self.state["status"] == "running":
             by = "the operator's allow-list" if self.state["approval"] == "auto" else "its owner"
             say(f"{self.name}: the job runs, approved by {by}")
+        elif self.state["reason"] == DRAINED:
+            say(f"{self.name}: the job waits: {DRAINED}. It begins when that is done; where it has"
+                " failed: playbooks/upgrade.yml again")  # fmt: skip
 
 
 def first_name(job: str) -> str:
@@ -146,7 +151,8 @@ def idle(member: Member) -> str:
     unit = "fedrnn-datasite.path"
     return (
         f"{member.name}: its datasite takes no jobs. On the node: `systemctl status {unit}`, and"
-        f" where it was stopped or masked: `systemctl unmask {unit}`, `systemctl start {unit}`"
+        f" where it was stopped or masked: `systemctl unmask {unit}`, `systemctl start {unit}`;"
+        " where an upgrade has stopped it (/etc/fedrnn/drained is there): playbooks/upgrade.yml"
     )
 
 

@@ -25,7 +25,7 @@ from syft_job import JobClient, JobInfo, SyftJobConfig
 from syft_perms import SyftPermContext
 
 from fedrnn.datasite.archive import Archive
-from fedrnn.datasite.layout import CANCEL, DESCRIPTION, FINAL, Site, job_key
+from fedrnn.datasite.layout import CANCEL, DESCRIPTION, DRAINED, FINAL, Site, job_key
 from fedrnn.datasite.mailbox import contents, damaged, discard, receive, remove
 from fedrnn.datasite.policy import DecisionLog, PolicyError, allow_list, fingerprint, manifest
 from fedrnn.datasite.publish import mirror, place, publish_refusal, publish_refusals, publish_states
@@ -94,17 +94,19 @@ class Datasite:
         """Do everything that is due, once; a job that cannot be handled stops no other."""
         with self.alone():
             parcels, notes = contents(self.site)
+            done = parcels
             try:
                 self._refuse(receive(self.site, self.storage, parcels))
                 self._drop_damaged()
                 self.runner.settle()
                 for note in notes:
                     self._cancel(note.name.removesuffix(CANCEL))
+                done = [*parcels, *notes]
                 self._approve_allowed()
                 self.start_next()
             finally:
                 # Last, so that its sender finds a job in the mailbox or published, at any time.
-                remove(self.site, [*parcels, *notes])
+                remove(self.site, done)
 
     def _refuse(self, refused: dict[str, str]) -> None:
         for name, reason in refused.items():
@@ -248,12 +250,18 @@ class Datasite:
         return {
             "job": job.name,
             "status": job.status,
-            "reason": job.review_reason or (self.notice if job.status == "pending" else None),
+            "reason": self._waits_for(job) or job.review_reason,
             "approval": job.approval_method,
             "return_code": job._state.return_code,
             "sha256": fingerprint(manifest(job.job_submission_path)),
             "held_by": self.running() if job.status == "approved" else None,
         }
+
+    def _waits_for(self, job: JobInfo) -> str | None:
+        """Return what keeps a job from its start, be it approved or not."""
+        if job.status == "pending":
+            return self.notice
+        return DRAINED if job.status == "approved" and self.site.drained.exists() else None
 
 
 def _may_read(permissions: SyftPermContext, researcher: str, relative: Path) -> bool:

@@ -19,6 +19,7 @@ MAX_KEY = 76  # /run/fedrnn/KEY/worker.sock is at most 100 bytes: a Unix socket'
 MAX_LABELS = 500  # a confusion matrix has the square of it
 MAX_BYTES = 8 << 20  # of a job, which is source code
 FINAL = ("done", "failed", "rejected", "refused")  # states that no job leaves
+DRAINED = "an upgrade keeps this node from starting jobs"  # why one that is approved waits
 CANCEL = ".cancel"  # what the name of a sender's note in the mailbox ends in, after the job's key
 
 

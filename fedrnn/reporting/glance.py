@@ -97,7 +97,12 @@ def _found(told: Any) -> tuple[list[str], list[str]]:
             notices.append(f"what it tells of its {look.__name__} cannot be read")
     if told.first("datasite_failed") == "failed":
         problems.append("its datasite has failed: `journalctl -u fedrnn-datasite` there says why")
-    if told["installed"] and told.first("datasite") not in ("", "active"):
+    if told["drained"]:
+        problems.append(
+            "an upgrade keeps it from starting jobs; where it has failed, run it again: "
+            "`ansible-playbook -i INVENTORY playbooks/upgrade.yml`"
+        )
+    elif told["installed"] and told.first("datasite") not in ("", "active"):
         problems.append("its datasite does not listen: `systemctl start fedrnn-datasite.path`")
     return problems, notices
 

@@ -9,5 +9,6 @@ ask venv '/opt/fedrnn/venv/bin/python -I --version
 ask vcgencmd 'command -v vcgencmd'
 ask datasite 'systemctl is-active fedrnn-datasite.path'
 ask datasite_failed 'systemctl is-failed fedrnn-datasite.service'
+ask drained "$root ls /etc/fedrnn/drained"
 ask last_job "$root sh -c 'ls -t /var/lib/fedrnn/published/*/jobs/*.json | head -n 1 | xargs cat'"
 printf '\n@ told\n'

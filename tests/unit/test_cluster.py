@@ -115,6 +115,27 @@ def test_a_node_whose_owner_denies_ends_the_run_with_his_reason(cluster):
         thread.join()
 
 
+def test_a_node_that_is_being_upgraded_is_waited_for_in_words(cluster):
+    said: list[str] = []
+
+    def upgrade(site: Site) -> None:
+        while not any("an upgrade keeps this node" in line for line in said):
+            threading.Event().wait(0.05)
+        site.drained.unlink()
+        Datasite(site).step()
+
+    with cluster(1, 0, None, said) as made:
+        site = Site.at(made.members[0].link.root)
+        site.drained.touch()
+        upgrading = threading.Thread(target=upgrade, args=[site])
+        upgrading.start()
+        begin(made)
+        made.gather()
+        upgrading.join()
+    assert [line for line in said if line.startswith("node1: the job waits: an upgrade")]
+    assert "node1: the job runs" in said[-1]
+
+
 def test_min_nodes_goes_on_without_an_owner_who_has_not_decided(cluster):
     said: list[str] = []
     with cluster(1, 1, 1, said) as made:
@@ -178,7 +199,7 @@ def test_what_a_run_has_left_on_a_node_that_was_out_of_reach_is_ended_by_the_nex
                 second.describe({"train-of-another"})
             second.describe({first.job})
         assert first.states() == {"node1": "failed"}
-    told = f"node1: still has the job {first.job} of a run that ended while it was out of reach"
+    told = f"node1: still has the job {first.job} of a run that has ended"
     assert [line for line in said if line.startswith(told)], said
 
 

@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sites import OWNER, SENDER, approve, kept, parcel, reason, start, status, wait_for_end
 
 from fedrnn.datasite.dataset import create
 from fedrnn.datasite.datasite import Datasite
-from fedrnn.datasite.layout import Site
+from fedrnn.datasite.layout import DRAINED, Site
 from fedrnn.datasite.runner import ProcessLauncher
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,21 @@ def test_a_job_that_has_ended_stays_as_it_is(site):
     assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "no")
 
 
+def test_a_cancel_outlives_a_pass_that_breaks_off(site, monkeypatch):
+    parcel(site, "job-1")
+    Datasite(site).step()
+
+    def broken(_: object) -> set[str]:
+        raise OSError("systemctl does not answer")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError):
+        patched.setattr(ProcessLauncher, "alive", broken)
+        cancel(site, "job-1")
+    assert status(site, "job-1") == "pending"
+    Datasite(site).step()
+    assert reason(site, "job-1") == "cancelled by its sender"
+
+
 def test_a_note_without_a_job_is_nothing(site):
     cancel(site, "job-1")
     (site.mailbox / "junk.cancel").mkdir()
@@ -90,6 +106,8 @@ def test_while_the_node_is_drained_no_job_starts_and_afterwards_it_does(site):
     start(site, "print(1)\n")
     Datasite(site).step()
     assert status(site, "job-1") == "approved" and list(site.jobs.iterdir()) == []
+    told = json.loads((site.published(SENDER) / "jobs" / "job-1.json").read_text())
+    assert told["reason"] == DRAINED
     site.drained.unlink()
     Datasite(site).step()
     wait_for_end(site, "job-1")

@@ -146,6 +146,11 @@ def test_a_node_without_vcgencmd_says_so_and_is_healthy():
         ("25103420", "120000", "free under /opt"),
         ("/ ext4 rw,", "/ ext4 ro,", "read-only"),
         ("@ datasite\nactive", "@ datasite\ninactive", "does not listen"),
+        (
+            "@ datasite\nactive",
+            "@ drained\n/etc/fedrnn/drained\n\n@ datasite\ninactive",
+            "playbooks/upgrade.yml",
+        ),
         ("@ datasite_failed\ninactive", "@ datasite_failed\nfailed", "has failed"),
     ],
 )
