@@ -19,6 +19,7 @@ WINDOW = 4 << 20
 PACKET = 1 << 18
 CONNECT_SECONDS = 15.0
 SILENT_SECONDS = 60.0
+SLOWEST = 35_000  # bytes/s on the way to a node: 8 MiB take as long as the gate waits for them
 MAX_COMPLAINT = 4_000  # characters
 MAX_ANSWER = 257 << 20  # the outputs of a job are less
 
@@ -87,18 +88,19 @@ class SSHLink:
     async def call(self, command: str, data: bytes = b"") -> bytes:
         """Run one verb in a session of its own."""
         connection = await self._connect()
+        patience = SILENT_SECONDS + len(data) / SLOWEST
         try:
             process = await connection.create_process(command, encoding=None)
             with contextlib.suppress(BrokenPipeError):  # it has answered already
                 process.stdin.write(data)
                 process.stdin.write_eof()
-            output = await self._read(process.stdout, command)
-            errors = await self._read(process.stderr, command)
+            output = await self._read(process.stdout, command, patience)
+            errors = await self._read(process.stderr, command, patience)
             await process.wait_closed()
         except TimeoutError:
             self._close_now()
             raise LinkError(
-                f"{self.name}: it said nothing for {SILENT_SECONDS:.0f} s after {command!r}"
+                f"{self.name}: it said nothing for {patience:.0f} s after {command!r}"
             ) from None
         except (OSError, asyncssh.Error) as error:
             raise LinkError(f"{self.name}: the connection was lost: {error}") from None
@@ -106,10 +108,13 @@ class SSHLink:
             raise LinkError(f"{self.name}: {_text(errors)}")
         return output
 
-    async def _read(self, stream: Reader, command: str) -> bytes:
-        """Return what comes until the end, but no more than a node has reason to send."""
+    async def _read(self, stream: Reader, command: str, patience: float) -> bytes:
+        """Return what comes until the end, but no more than a node has reason to send.
+
+        Raises TimeoutError when it pauses for longer than `patience` seconds.
+        """
         parts, size = [], 0
-        while part := await asyncio.wait_for(stream.read(PACKET), SILENT_SECONDS):
+        while part := await asyncio.wait_for(stream.read(PACKET), patience):
             size += len(part)
             if size > MAX_ANSWER:
                 self._close_now()
@@ -155,12 +160,19 @@ class SSHLink:
             if not file.is_file():
                 raise LinkError(f"{where}: there is no {file}: run `{provision}` first")
         try:
+            known_hosts = asyncssh.read_known_hosts(os.fspath(at.known_hosts))
+        except (OSError, ValueError) as error:
+            raise LinkError(
+                f"{where}: {at.known_hosts} cannot be read: {error}. Mend or remove what is wrong "
+                "there"
+            ) from None
+        try:
             return await asyncssh.connect(
                 at.host,
                 at.port,
                 username=at.user,
                 client_keys=[os.fspath(at.key)],
-                known_hosts=os.fspath(at.known_hosts),
+                known_hosts=known_hosts,
                 tunnel=at.jump or (),
                 config=() if at.jump else None,  # the way may have names of ~/.ssh/config
                 agent_path=None,

@@ -4,8 +4,9 @@ import asyncio
 from pathlib import Path
 
 import asyncssh
+import pytest
 
-from fedrnn.transport.link import SSHAddress, SSHLink
+from fedrnn.transport.link import LinkError, SSHAddress, SSHLink
 
 
 def answer(process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -60,3 +61,13 @@ def test_a_node_behind_another_host_is_reached_through_it(tmp_path: Path, monkey
     before = Way.through
     assert asyncio.run(ask(tmp_path, 1, way=True)) == [b"done", b"done"]
     assert Way.through == before + 1
+
+
+@pytest.mark.parametrize("line", [b"[127.0.0.1]:1\n", b"@foo a b c\n", b"\xff\xfe\n"])
+def test_a_damaged_known_hosts_is_named(tmp_path: Path, line: bytes) -> None:
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_bytes(line)
+    (tmp_path / "key").touch()
+    link = SSHLink("pi", SSHAddress("127.0.0.1", 1, tmp_path / "key", known_hosts))
+    with pytest.raises(LinkError, match=rf"pi .*{known_hosts} cannot be read: .*Mend or remove"):
+        asyncio.run(link.call("status"))
