@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack
@@ -30,16 +31,23 @@ def engine_of(plan: Plan, display: Display) -> AbstractContextManager[Engine]:
     return governed(plan, display)
 
 
+def _end_as_by_ctrl_c() -> None:
+    """Have a terminal that closes, and a system that goes down, end the jobs, too."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(ending, signal.default_int_handler)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run and return the exit code: 0 done, 1 stopped by a fault, 2 asked wrongly, 130 Ctrl-C."""
     asked = parse(arguments)
     with ExitStack() as stack:
         try:
-            plan = make_plan(asked, stack)
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 2
-        try:
+            try:
+                plan = make_plan(asked, stack)
+            except ValueError as error:
+                print(error, file=sys.stderr)
+                return 2
             display = Display(plan.config.rounds, asked.quiet, asked.json)
             started = time.monotonic()
             engine = stack.enter_context(engine_of(plan, display))
@@ -53,4 +61,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    _end_as_by_ctrl_c()
     sys.exit(main())

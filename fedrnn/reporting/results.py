@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import subprocess
 from datetime import datetime
@@ -33,11 +34,12 @@ class RunFolder:
     def __init__(self, path: Path, manifest: dict[str, Any], round_: int = 0) -> None:
         """Write to a folder that holds ``round_`` rounds of a run already."""
         self.path = path
-        self._write("manifest.json", manifest)
         events = self._events(round_) if round_ else []
         self._seconds: list[float] = [e["seconds"] for e in events if e["event"] == "round"]
         put(path / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in events).encode())
         self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
+        fcntl.flock(self._metrics, fcntl.LOCK_SH)  # until this process ends, in whatever way
+        self._write("manifest.json", manifest)
         self._board = SummaryWriter(str(path / "tensorboard"), purge_step=round_ + 1)
         self._sha256 = ""
 
@@ -56,9 +58,12 @@ class RunFolder:
     @classmethod
     def again(cls, path: Path, manifest: dict[str, Any], round_: int) -> RunFolder:
         """Take the folder of a run up after a round: what came later did not happen."""
-        former = json.loads((path / "manifest.json").read_text())
-        jobs = [*former.get("taken_up", []), {"after_round": round_, "from_job": former["job"]}]
-        return cls(path, {**manifest, "taken_up": jobs}, round_)
+        try:
+            former = json.loads((path / "manifest.json").read_text())
+        except (OSError, ValueError):  # what the run needs is in its checkpoint
+            former = {}
+        last = {"after_round": round_, "from_job": former.get("job", "unknown")}
+        return cls(path, {**manifest, "taken_up": [*former.get("taken_up", []), last]}, round_)
 
     def _events(self, round_: int) -> list[dict[str, Any]]:
         """Return the events up to a round; a line that was cut short is later than any."""
@@ -203,14 +208,29 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def left_behind() -> set[str]:
-    """Return the jobs of runs here of which a node, at their end, did not say that they ended."""
+    """Return the jobs of runs here that were killed, or at whose end a node did not answer."""
     jobs = set()
-    for path in RUNS.glob("*/summary.json"):
+    for path in RUNS.glob("*/manifest.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):  # what is damaged tells nothing
-            ends = json.loads(path.read_text())["jobs"].values()
-            if not set(FINAL).issuperset(ends):
-                jobs.add(json.loads(path.with_name("manifest.json").read_text())["job"])
+            job, summary = json.loads(path.read_text())["job"], path.with_name("summary.json")
+            if summary.exists():
+                ends = json.loads(summary.read_text())["jobs"].values()
+                is_left = not set(FINAL).issuperset(ends)
+            else:
+                is_left = not _is_at_work(path.parent)
+            if is_left:
+                jobs.add(job)
     return jobs
+
+
+def _is_at_work(folder: Path) -> bool:
+    """Tell whether a process still writes into the folder of a run. Raises OSError."""
+    with (folder / "metrics.jsonl").open() as metrics:
+        try:
+            fcntl.flock(metrics, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def controller_software() -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_whatever_ends_a_run_ends_what_it_has_started(place, ended_by):
         while (left := programs() - before) and time.monotonic() < until:
             time.sleep(0.2)
         assert left == set(), [told(pid) for pid in left]
-        assert run.returncode == (130 if ended_by == signal.SIGINT else -ended_by)
+        assert run.returncode == (-ended_by if ended_by == signal.SIGKILL else 130)
     finally:
         run.kill()
         for folder in set(HOME.iterdir()) - folders:  # of who had no time to clear up

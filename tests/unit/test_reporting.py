@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import resource
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,6 +18,7 @@ from fedrnn.learning.data import counts, read_folder
 from fedrnn.reporting import results, tables
 from fedrnn.reporting.split import save_split
 
+ROOT = Path(__file__).parents[2]
 SMALL = RunConfig(rounds=12, hidden=8, embedding=6, batch=96, lr=3e-2)
 NAMES = {1: "pi1", 2: "pi2"}
 
@@ -130,7 +134,28 @@ def test_jobs_are_left_behind_where_a_node_was_out_of_reach_at_the_end(tmp_path,
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.json").write_text(json.dumps({"job": f"train-{name}"}))
         (tmp_path / name / "summary.json").write_text(json.dumps({"jobs": jobs}))
-    (tmp_path / "killed").mkdir()
+    (tmp_path / "begun").mkdir()
     (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text(json.dumps({"job": "train-damaged"}))
     (tmp_path / "damaged" / "summary.json").write_text("{")
     assert results.left_behind() == {"train-b"}
+
+
+def test_the_job_of_a_run_that_was_killed_is_left_behind_and_not_that_of_one_at_work(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(results, "RUNS", tmp_path)
+    begin = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from fedrnn.reporting.results import RunFolder;"
+        "folder = RunFolder(Path(sys.argv[1]), {'job': 'train-a'});"
+        "print('begun', flush=True); signal.pause()"
+    )
+    (tmp_path / "a").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", begin, tmp_path / "a"], cwd=ROOT, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout.readline() == b"begun\n"
+        assert results.left_behind() == set()
+        run.kill()
+    assert results.left_behind() == {"train-a"}
