@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from cluster import INVENTORY, ROOT, Lab, ansible_playbook, flat, must
 
 CLUSTER = "playbooks/cluster.yml"
@@ -19,9 +20,12 @@ WHEELS = ROOT / ".cache" / "wheelhouse" / "x86_64-cp311"
 NEW_CONNECTIONS = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
 
 
-def test_an_inventory_without_nodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("playbook", ["site", *(
+    f"playbooks/{name}" for name in ("preflight", "sdcard", "flower", "upgrade", "reset")
+)])  # fmt: skip
+def test_an_inventory_without_nodes(tmp_path: Path, playbook: str) -> None:
     (tmp_path / "hosts.yml").write_text("nodes:\n  hosts: {}\n")
-    run = ansible_playbook("-i", str(tmp_path / "hosts.yml"), "site.yml")
+    run = ansible_playbook("-i", str(tmp_path / "hosts.yml"), f"{playbook}.yml")
     assert run.rc != 0
     assert "has no host in its group 'nodes'" in flat(run.text)
     assert "inventory/example" in run.text
