@@ -34,13 +34,12 @@ from fedrnn.reporting.record import read
 
 # Emulation on two busy cores takes ten times what a Pi takes.
 BOOT_SECONDS, OFF_SECONDS = 900, 240
-# What somebody may have done to his Pi before: role swap is to end with one swap of one size. And
-# what a restart would make of it: systemd reads fstab, dphys-swapfile moves its comment to the end.
+# What somebody may have done to his Pi before: role swap is to end with one swap of one size.
+# systemd reads fstab, as after a restart.
 OLD_SWAP = """sudo sh -euc '
 fallocate -l 64M /old-swap; chmod 600 /old-swap
 /usr/sbin/mkswap /old-swap; /usr/sbin/swapon /old-swap
-echo "/old-swap none swap sw 0 0" >> /etc/fstab; systemctl daemon-reload
-systemctl try-restart dphys-swapfile.service 2> /dev/null || true'"""
+echo "/old-swap none swap sw 0 0" >> /etc/fstab; systemctl daemon-reload'"""
 
 # Which Debian where none is named: on the Pi 3B's model, the one that was seen to do all of it.
 SUITES = {"virt": "trixie", "raspi3b": "bookworm"}

@@ -19,6 +19,7 @@ HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
 MARK = "nodes of the cluster, by Ansible\n"
 BLOCK = f"# BEGIN {MARK}10.0.0.1 pi1\n# END {MARK}"
 FSTAB = "PARTUUID=1-02 / ext4 noatime 0 1\n"
+DPHYS = "# a swapfile is not a swap partition, no line here\n"
 OURS = "/swapfile none swap sw 0 0\n"
 
 
@@ -36,6 +37,9 @@ OURS = "/swapfile none swap sw 0 0\n"
          FSTAB + "# /dev/sda2 none swap sw 0 0\n" + OURS, FSTAB + "/dev/sda2 none swap sw 0 0\n"),
         ("/etc/fstab", FSTAB + "# /dev/sda2 none swap sw 0 0\n",
          FSTAB + "# /dev/sda2 none swap sw 0 0\n" + OURS, FSTAB + "# /dev/sda2 none swap sw 0 0\n"),
+        # dphys-swapfile has moved its comment to the end.
+        ("/etc/fstab", FSTAB + DPHYS + "/old none swap sw 0 0\n",
+         FSTAB + "# /old none swap sw 0 0\n" + DPHYS, FSTAB + DPHYS + "/old none swap sw 0 0\n"),
         # A file was wanted, and then none.
         ("/etc/fstab", FSTAB, FSTAB + f"# {OURS}", FSTAB),
         ("/etc/fstab", FSTAB + OURS, FSTAB + f"# {OURS}", FSTAB + OURS),

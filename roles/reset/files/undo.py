@@ -159,18 +159,21 @@ class Undo:
 
     def texts(self) -> None:
         """Lines that roles added are gone from the system's files, those they took are back."""
-        for name, before in self.before["files"].items():
-            path = Path(name)
-            now = path.read_text(errors="surrogateescape") if path.is_file() else None
-            wanted = restored(name, now, before, self.asked["swap_file"])
-            if wanted == now:
-                continue
-            if wanted is None:
-                self.file(path)
-                continue
-            self.gone.add(name)
-            self.do(f"{name} gets its own lines back",
-                    lambda path=path, wanted=wanted: put(path, wanted))  # fmt: skip
+        for name in self.before["files"]:
+            self.text(name)
+
+    def text(self, name: str) -> None:
+        """One of the system's files is as it was, but for what others did to it since."""
+        path, before = Path(name), self.before["files"][name]
+        now = path.read_text(errors="surrogateescape") if path.is_file() else None
+        wanted = restored(name, now, before, self.asked["swap_file"])
+        if wanted == now:
+            return
+        if wanted is None:
+            self.file(path)
+            return
+        self.gone.add(name)
+        self.do(f"{name} gets its own lines back", lambda: put(path, wanted))
 
     def names(self) -> None:
         """Host name, time zone, and who keeps the clock."""
@@ -242,6 +245,8 @@ class Undo:
                 self.do(
                     f"{unit} makes its swap", lambda unit=unit: run("systemctl", "restart", unit)
                 )
+            if unit == "dphys-swapfile.service" and self.asked["act"]:
+                self.text("/etc/fstab")  # in which it moves its comment to the end
 
 
 def restored(name: str, now: str | None, before: str | None, swap: str) -> str | None:
@@ -262,6 +267,7 @@ def restored(name: str, now: str | None, before: str | None, swap: str) -> str |
         ]
         ours = fstab_line(swap)
         lines = [x for x in lines if x in old or x.removeprefix("# ").split() != ours]
+        lines = old if sorted(lines) == sorted(old) else lines
     elif name == "/etc/default/locale":
         lines = swapped(lines, old, "LANG=")
     elif name == "/etc/dphys-swapfile":
