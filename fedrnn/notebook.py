@@ -44,13 +44,22 @@ class NotebookNode:
         return self._loop.run(self.client.status(job_name))
 
     def wait(self, job_name: str, seconds: float = 60.0) -> Any:
-        """Wait until a job has ended and return it with its outputs; raises TimeoutError."""
+        """Wait until a job has ended and return it with its outputs.
+
+        Raises TimeoutError, and LookupError for a job that was submitted from another `box`.
+        """
         until = time.monotonic() + seconds
         while (state := self.status(job_name))["status"] not in FINAL:
             if time.monotonic() > until:
                 raise TimeoutError(f"job {job_name!r} is {state['status']} after {seconds:.0f} s")
             time.sleep(0.3)
-        return next(job for job in self.jobs if job.name == job_name)
+        for job in self.jobs:
+            if job.name == job_name:
+                return job
+        raise LookupError(
+            f"job {job_name!r} is {state['status']}, and this box has not submitted it: connect "
+            "with the `box` from which it was"
+        )
 
 
 class Session(Mapping[str, NotebookNode]):

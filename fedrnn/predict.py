@@ -50,12 +50,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     from_stdin = asked.names in ([], ["-"])
-    if from_stdin and sys.stdin.isatty():
+    typed = from_stdin and sys.stdin.isatty()
+    if typed:
         print("Names, one a line; Ctrl-D ends.", file=sys.stderr)
     show = _print_json if asked.json else _print_table
-    for names in _bunches(_lines() if from_stdin else asked.names):
-        ranked = checkpoint.predict(names)
-        show([(name, row[:SHOWN]) for name, row in zip(names, ranked, strict=True)])
+    try:
+        for names in _bunches(_lines() if from_stdin else asked.names, 1 if typed else TOGETHER):
+            ranked = checkpoint.predict(names)
+            show([(name, row[:SHOWN]) for name, row in zip(names, ranked, strict=True)])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `… | head`
+        sys.stderr.close()
     return 0
 
 
@@ -65,9 +71,9 @@ def _lines() -> Iterator[str]:
     return (line for line in lines if line)
 
 
-def _bunches(names: Iterable[str]) -> Iterator[list[str]]:
+def _bunches(names: Iterable[str], size: int) -> Iterator[list[str]]:
     left = iter(names)
-    while bunch := list(islice(left, TOGETHER)):
+    while bunch := list(islice(left, size)):
         yield bunch
 
 

@@ -1,6 +1,10 @@
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from fedrnn.learning.checkpoint import ModelConfig
 from fedrnn.learning.model import parameters_of
 
 CONFIG = ModelConfig(labels=("Greek", "Polish", "[b]Zulu", "Dutch"), hidden=8, embedding=4)
+ROOT = Path(__file__).parents[2]
 ODD = ["Kowalski", "a", "b" * 10_000, "🎻", "محمد", "[red]x", "\u202eabc", "\ud800"]
 
 
@@ -69,6 +74,28 @@ def test_a_long_input_is_answered_name_by_name(run, capsys, stdin, monkeypatch):
     stdin("".join(f"{name}\n" for name in "abcdefgh").encode())
     _, out, _ = ask(capsys, "--json", "--run", run)
     assert [json.loads(line)["name"] for line in out.splitlines()] == list("abcdefgh")
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_who_reads_no_further_is_no_error(run, words):
+    asking = f"yes Kowalski | head -n 2000 | {sys.executable} -m fedrnn.predict --run {run} "
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{asking} {' '.join(words)} | head -n 1"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "Kowalski" in done.stdout and done.stderr == ""
+
+
+def test_a_name_that_is_typed_is_answered_before_the_next(run):
+    ours, theirs = os.openpty()
+    asking = [sys.executable, "-m", "fedrnn.predict", "--json", "--run", run]
+    with subprocess.Popen(asking, cwd=ROOT, stdin=theirs, stdout=subprocess.PIPE) as asked:
+        os.write(ours, b"Kowalski\n")
+        assert json.loads(asked.stdout.readline())["name"] == "Kowalski"
+        asked.send_signal(signal.SIGINT)
+        assert asked.wait(30) == 130
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_nothing_to_read_is_nothing_to_answer(run, capsys, stdin):
