@@ -69,7 +69,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--seed", type=int, metavar="N", default=0, help="same seed, same data: same model"
     )
     options.add_argument(
-        "--split", metavar="HOW", help="with --local: language (default), iid or dirichlet:A"
+        "--split", metavar="HOW", help="with --local: language (default), iid, dirichlet:A[:K]"
     )
     options.add_argument(
         "--compare", action="store_true", help="train central models and FedAvg on the same rows"
@@ -89,7 +89,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         given = [name for name, value in vars(parser.parse_args(arguments, nothing)).items()
                  if value is not None and name not in BESIDE_RESUME]  # fmt: skip
         if given:
-            words = ", ".join(f"--{name}" for name in given)
+            words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             parser.error(f"--resume goes on with the settings of that run: leave out {words}")
     if asked.split and asked.local is None:
         parser.error(

@@ -125,7 +125,7 @@ def read_inventory(path: Path) -> Inventory:
         folder=folder,
         researcher=str(researchers[0]["email"]),
         key=Path(key),
-        split=_split(common),
+        split=_split(answers),
         data_seed=int(common.get("dataset_seed", 0)),
         nodes=nodes,
         superlink=str(common.get("flower_superlink", "")),
@@ -143,10 +143,11 @@ def _variables(loader: Any, variables: Any, host: Any) -> dict[str, Any]:
     return answer
 
 
-def _split(variables: dict[str, Any]) -> str:
-    if variables.get("dataset_source", "embedded") != "embedded":
+def _split(answers: list[dict[str, Any]]) -> str:
+    """Return how the embedded names are shared out, `own` where any node has others."""
+    if any(answer.get("dataset_source", "embedded") != "embedded" for answer in answers):
         return "own"
-    return str(variables.get("dataset_split", "language"))
+    return str(answers[0].get("dataset_split", "language"))
 
 
 def _node(variables: dict[str, Any]) -> Node:

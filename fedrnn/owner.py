@@ -153,12 +153,12 @@ def main() -> int:
             show_job(datasite, asked.job)
         else:
             decide(datasite, asked)
-    except (LookupError, ValueError, PermissionError) as error:
-        print(error, file=sys.stderr)
-        return 2
     except BrokenPipeError:  # `fedrnn-owner show JOB | head`
         sys.stderr.close()
         return 0
+    except (LookupError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

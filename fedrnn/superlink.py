@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -65,7 +66,7 @@ def papers(folder: Path) -> Papers:
     if not made.certificate.exists():
         raise ClusterError(
             f"{made.certificate} is not there: set flower_superlink in the inventory, then run "
-            f"ansible-playbook playbooks/flower.yml"
+            f"ansible-playbook -i {shlex.quote(str(folder.parent))} playbooks/flower.yml"
         )
     return made
 

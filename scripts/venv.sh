@@ -1,5 +1,5 @@
 #!/bin/bash
-# venv.sh: .venv holds exactly what requirements.txt pins. Does nothing when it already does.
+# venv.sh: .venv has what requirements.txt pins. Does nothing when it already does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 torch=$(grep -o '^torch==[^ ;]*' requirements.txt)

@@ -125,7 +125,8 @@ def _states(site: Site, sender: str, since: float = 0) -> list[dict[str, Any]]:
     """Return the states of this sender's jobs that were written since then, an epoch's seconds."""
     states = []
     for file in sorted(_states_folder(site, sender).glob("*.json")):
-        with contextlib.suppress(FileNotFoundError):  # the datasite forgets the oldest
+        # The datasite forgets the oldest, and one that the power cut has torn hides no other.
+        with contextlib.suppress(FileNotFoundError, ValueError):
             if file.stat().st_mtime >= since:
                 states.append(json.loads(file.read_text()))
     return states
@@ -145,7 +146,10 @@ def status(site: Site, sender: str, job: str | None = None) -> None:
 def _state(site: Site, sender: str, job: str) -> dict[str, Any]:
     published = _state_file(site, sender, job)
     if published.is_file():
-        state: dict[str, Any] = json.loads(published.read_text())
+        try:
+            state: dict[str, Any] = json.loads(published.read_text())
+        except ValueError:
+            raise Refused(f"what this node has written of job {job!r} is damaged") from None
         return state
     if (site.mailbox / job_key(sender, job)).exists():
         return {"job": job, "status": "sent"}

@@ -91,13 +91,14 @@ class ProcessLauncher:
             environment[name] = value
         self.site.socket(key).parent.mkdir(parents=True, exist_ok=True)
         after = (
-            'bash run.sh; echo "- exited $?" > "$0"; '
+            'bash run.sh; echo "- exited $?" > "$4"; mv "$4" "$0"; '
             'cd "$3"; exec "$1" -m fedrnn.datasite --root "$2"'
         )
         root, source = self.site.var.parent, Path(__file__).parents[2]
+        ended, half = self.site.due / key, self.site.due / f".{key}"
         with (staged / "stdout.txt").open("wb") as out, (staged / "stderr.txt").open("wb") as err:
             job = subprocess.Popen(
-                ["sh", "-c", after, self.site.due / key, sys.executable, root, source],
+                ["sh", "-c", after, ended, sys.executable, root, source, half],
                 cwd=staged,
                 env=environment,
                 stdin=subprocess.DEVNULL,

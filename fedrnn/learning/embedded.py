@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m fedrnn.learning.embedded",
         description="Share the embedded names out over nodes: DIR/1/<Label>.txt and DIR/1.tar, ...",
     )
-    parser.add_argument("--split", default="language", help="language, iid or dirichlet:A")
+    parser.add_argument("--split", default="language", help="language, iid, dirichlet:A[:K]")
     parser.add_argument("--nodes", type=int, default=3, help="number of nodes (default 3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shares")

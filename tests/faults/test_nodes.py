@@ -165,7 +165,6 @@ def test_a_node_whose_disk_is_full_trains_to_the_end_and_says_so(
     assert run.end() == 0, run.said
     assert not run.without("pi2"), run.said
     assert run.summary()["model_sha256"] == undisturbed.summary()["model_sha256"]
-    print(run.summary()["jobs"])
     again = start("--rounds", "5", "--min-nodes", "2")
     assert again.end() == 0, again.said
     assert "going on without pi2: " in again.said and "No space left on device" in again.said

@@ -54,3 +54,11 @@ def test_two_nodes_of_one_owner_are_refused_for_pysyft_takes_them_for_one(tmp_pa
     )
     with pytest.raises(InventoryError, match=r"pi1 and pi2 .* such as pi2@home\.org"):
         read_inventory(tmp_path)
+
+
+def test_one_node_with_data_of_its_own_makes_the_split_its_users_own(tmp_path):
+    (tmp_path / "hosts.yml").write_text(
+        "nodes:\n  hosts: {pi1: {}, pi2: {dataset_source: /srv/names}}\n"
+        "  vars: {dataset_split: iid}\n"
+    )
+    assert read_inventory(tmp_path).split == "own"

@@ -101,9 +101,9 @@ def account(told: Answers, wanted: Wanted) -> Iterator[Found]:
         yield "sudo", {"said": (told["root"] or ["nothing"])[-1]}
     if "usable" not in told["home"]:
         yield "home", {"home": told.first("home")}
-    asked, clock = (int(seconds) for seconds in told["clock"])
-    if abs(clock - asked) > wanted.clock:
-        yield "clock", {"found": abs(clock - asked)}
+    times = [int(seconds) for seconds in told["clock"] if seconds.isdigit()]
+    if len(times) == 2 and abs(times[1] - times[0]) > wanted.clock:
+        yield "clock", {"found": abs(times[1] - times[0])}
 
 
 def image(told: Answers, wanted: Wanted) -> Iterator[Found]:

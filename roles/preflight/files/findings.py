@@ -139,7 +139,8 @@ KINDS = {
     "read-only": Kind(
         "has mounted {where} read-only",
         "The file system is damaged or the card worn out: `dmesg | grep -i -e mmc -e ext4`, then"
-        " `sudo touch /forcefsck; sudo reboot`; if it comes back, use a new card",
+        " add `fsck.mode=force fsck.repair=yes` to the line in cmdline.txt of the card's first"
+        " partition and reboot; if it comes back, use a new card",
     ),
     "io-errors": Kind(
         "has errors of the card in its kernel's log: {line}",
