@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -58,10 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
         for names in _bunches(_lines() if from_stdin else asked.names, 1 if typed else TOGETHER):
             ranked = checkpoint.predict(names)
             show([(name, row[:SHOWN]) for name, row in zip(names, ranked, strict=True)])
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `… | head`
-        sys.stderr.close()
     return 0
 
 
@@ -93,4 +93,5 @@ def _print_table(answers: list[tuple[str, Ranked]]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
     sys.exit(main())

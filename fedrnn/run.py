@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -33,9 +34,21 @@ def engine_of(plan: Plan, display: Display) -> AbstractContextManager[Engine]:
 
 def _end_as_by_ctrl_c() -> None:
     """Have a terminal that closes, and a system that goes down, end the jobs, too."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup ignores it
-            signal.signal(ending, signal.default_int_handler)
+    endings = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        endings.append(signal.SIGHUP)
+    terminals = [output for output in (1, 2) if os.isatty(output)]
+
+    def end(number: int, _: object) -> None:
+        for ending in endings:  # both come, and the second would break the ending off
+            signal.signal(ending, signal.SIG_IGN)
+        if number == signal.SIGHUP:  # there is nobody to tell, and to write would fail
+            for output in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        raise KeyboardInterrupt
+
+    for ending in endings:
+        signal.signal(ending, end)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -66,7 +66,7 @@ def papers(folder: Path) -> Papers:
     if not made.certificate.exists():
         raise ClusterError(
             f"{made.certificate} is not there: set flower_superlink in the inventory, then run "
-            f"ansible-playbook -i {shlex.quote(str(folder.parent))} playbooks/flower.yml"
+            f"ansible-playbook -i {shlex.quote(str(folder.parents[1]))} playbooks/flower.yml"
         )
     return made
 

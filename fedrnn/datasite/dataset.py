@@ -69,10 +69,10 @@ def create(site: Site, source: Path) -> bool:
     """Make or renew the data set from `source`; return whether anything changed."""
     counts = count_rows(source)
     description = site.syftbox / DESCRIPTION
-    owner, researchers = site.config()["owner"], site.config()["researchers"]
-    digest = _digest(source, owner, researchers)
+    config = site.config()
+    digest = _digest(source, config["researchers"])
     stamp = site.syftbox / f".{DATASET}.sha256"  # the owner's alone: it would confirm a guess
-    is_there = any(dataset_folder(site, owner).glob("*.txt"))
+    is_there = any(dataset_folder(site, config["owner"]).glob("*.txt"))
     if is_there and stamp.is_file() and stamp.read_text() == digest:
         return False
 
@@ -110,10 +110,10 @@ def create(site: Site, source: Path) -> bool:
     return True
 
 
-def _digest(source: Path, owner: str, researchers: list[str]) -> str:
+def _digest(source: Path, researchers: list[str]) -> str:
     """Identify what the data set was made from; kept by the owner, never published."""
     parts = [f"{f.name} {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in data_files(source)]
-    return hashlib.sha256("\n".join([*sorted(parts), owner, *researchers]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*sorted(parts), *researchers]).encode()).hexdigest()
 
 
 def _open_to_jobs(site: Site, owner: str) -> None:

@@ -94,19 +94,17 @@ class Datasite:
         """Do everything that is due, once; a job that cannot be handled stops no other."""
         with self.alone():
             parcels, notes = contents(self.site)
-            done = parcels
             try:
                 self._refuse(receive(self.site, self.storage, parcels))
                 self._drop_damaged()
                 self.runner.settle()
                 for note in notes:
                     self._cancel(note.name.removesuffix(CANCEL))
-                done = [*parcels, *notes]
                 self._approve_allowed()
                 self.start_next()
             finally:
                 # Last, so that its sender finds a job in the mailbox or published, at any time.
-                remove(self.site, done)
+                remove(self.site, [*parcels, *notes])
 
     def _refuse(self, refused: dict[str, str]) -> None:
         for name, reason in refused.items():

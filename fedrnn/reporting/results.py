@@ -37,8 +37,10 @@ class RunFolder:
         events = self._events(round_) if round_ else []
         self._seconds: list[float] = [e["seconds"] for e in events if e["event"] == "round"]
         put(path / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in events).encode())
-        self._metrics = (path / "metrics.jsonl").open("a", buffering=1)
-        fcntl.flock(self._metrics, fcntl.LOCK_SH)  # until this process ends, in whatever way
+        self._metrics = (path / "metrics.jsonl").open("a+", buffering=1)
+        with contextlib.suppress(OSError):  # a share of the network may have none
+            fcntl.flock(self._metrics, fcntl.LOCK_SH)  # until this process ends, in whatever way
+        (path / "summary.json").unlink(missing_ok=True)  # of before it was taken up
         self._write("manifest.json", manifest)
         self._board = SummaryWriter(str(path / "tensorboard"), purge_step=round_ + 1)
         self._sha256 = ""
@@ -212,20 +214,19 @@ def left_behind() -> set[str]:
     jobs = set()
     for path in RUNS.glob("*/manifest.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):  # what is damaged tells nothing
-            job, summary = json.loads(path.read_text())["job"], path.with_name("summary.json")
+            if _is_at_work(path.parent):
+                continue
+            summary, ends = path.with_name("summary.json"), {"its node": "unknown: it was killed"}
             if summary.exists():
-                ends = json.loads(summary.read_text())["jobs"].values()
-                is_left = not set(FINAL).issuperset(ends)
-            else:
-                is_left = not _is_at_work(path.parent)
-            if is_left:
-                jobs.add(job)
+                ends = json.loads(summary.read_text())["jobs"]
+            if not set(FINAL).issuperset(ends.values()):
+                jobs.add(json.loads(path.read_text())["job"])
     return jobs
 
 
 def _is_at_work(folder: Path) -> bool:
     """Tell whether a process still writes into the folder of a run. Raises OSError."""
-    with (folder / "metrics.jsonl").open() as metrics:
+    with (folder / "metrics.jsonl").open("r+") as metrics:
         try:
             fcntl.flock(metrics, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,27 @@ def test_ctrl_c_keeps_what_there_is(checkout, temporary):
     assert summary["interrupted"] and summary["rounds"] >= 200 and summary["accuracy"] is None
     assert (checkout / "runs" / "latest" / "model.safetensors").stat().st_size > 100_000
     assert summary["jobs"] == {"node1": "done", "node2": "done"}
+    time.sleep(1)
+    test_no_process_and_no_folder_is_left(temporary, None)
+
+
+def test_a_terminal_that_closes_loses_nothing(checkout, temporary):
+    ours, theirs = os.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fedrnn.run", "--local", "1", "--rounds", "5000"],
+        cwd=checkout, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while not re.search(rb"round [1-9]\d* of 5000", seen):
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    run.send_signal(signal.SIGHUP)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(60) == 130
+    summary = json.loads((checkout / "runs" / "latest" / "summary.json").read_text())
+    assert summary["interrupted"] and summary["jobs"] == {"node1": "done"}
     time.sleep(1)
     test_no_process_and_no_folder_is_left(temporary, None)
 

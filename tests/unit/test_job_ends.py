@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sites import OWNER, SENDER, approve, kept, parcel, reason, start, status, wait_for_end
 
 from fedrnn.datasite.dataset import create
@@ -57,21 +56,6 @@ def test_a_job_that_has_ended_stays_as_it_is(site):
         datasite.start_next()
     cancel(site, "job-1")
     assert (status(site, "job-1"), reason(site, "job-1")) == ("rejected", "no")
-
-
-def test_a_cancel_outlives_a_pass_that_breaks_off(site, monkeypatch):
-    parcel(site, "job-1")
-    Datasite(site).step()
-
-    def broken(_: object) -> set[str]:
-        raise OSError("systemctl does not answer")
-
-    with monkeypatch.context() as patched, pytest.raises(OSError):
-        patched.setattr(ProcessLauncher, "alive", broken)
-        cancel(site, "job-1")
-    assert status(site, "job-1") == "pending"
-    Datasite(site).step()
-    assert reason(site, "job-1") == "cancelled by its sender"
 
 
 def test_a_note_without_a_job_is_nothing(site):

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -76,26 +77,31 @@ def test_a_long_input_is_answered_name_by_name(run, capsys, stdin, monkeypatch):
     assert [json.loads(line)["name"] for line in out.splitlines()] == list("abcdefgh")
 
 
-@pytest.mark.parametrize("words", [[], ["--json"]])
+@pytest.mark.parametrize("words", ["", "--json"])
 def test_who_reads_no_further_is_no_error(run, words):
-    asking = f"yes Kowalski | head -n 2000 | {sys.executable} -m fedrnn.predict --run {run} "
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{asking} {' '.join(words)} | head -n 1"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert "Kowalski" in done.stdout and done.stderr == ""
+    asking = f"{sys.executable} -m fedrnn.predict --run {run} {words}"
+    pipe = f"yes Kowalski | head -n 2000 | {asking} | head -n 1; echo ${{PIPESTATUS[2]}}"
+    done = subprocess.run(["bash", "-c", pipe], cwd=ROOT, capture_output=True, text=True)
+    answer, code = done.stdout.splitlines()
+    assert "Kowalski" in answer and (int(code), done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_a_name_that_is_typed_is_answered_before_the_next(run):
     ours, theirs = os.openpty()
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     asking = [sys.executable, "-m", "fedrnn.predict", "--json", "--run", run]
-    with subprocess.Popen(asking, cwd=ROOT, stdin=theirs, stdout=subprocess.PIPE) as asked:
+    asked = subprocess.Popen(asking, cwd=ROOT, env=buffered, stdin=theirs, stdout=subprocess.PIPE)
+    try:
         os.write(ours, b"Kowalski\n")
+        assert select.select([asked.stdout], [], [], 60)[0], "nothing is answered"
         assert json.loads(asked.stdout.readline())["name"] == "Kowalski"
         asked.send_signal(signal.SIGINT)
         assert asked.wait(30) == 130
-    os.close(ours)
-    os.close(theirs)
+    finally:
+        asked.kill()
+        asked.communicate()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_nothing_to_read_is_nothing_to_answer(run, capsys, stdin):

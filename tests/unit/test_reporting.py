@@ -132,6 +132,7 @@ def test_jobs_are_left_behind_where_a_node_was_out_of_reach_at_the_end(tmp_path,
     ends = {"a": {"pi1": "done"}, "b": {"pi1": "done", "pi2": "unknown: it does not answer"}}
     for name, jobs in ends.items():
         (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").touch()
         (tmp_path / name / "manifest.json").write_text(json.dumps({"job": f"train-{name}"}))
         (tmp_path / name / "summary.json").write_text(json.dumps({"jobs": jobs}))
     (tmp_path / "begun").mkdir()
@@ -144,18 +145,24 @@ def test_jobs_are_left_behind_where_a_node_was_out_of_reach_at_the_end(tmp_path,
 def test_the_job_of_a_run_that_was_killed_is_left_behind_and_not_that_of_one_at_work(
     tmp_path, monkeypatch
 ):
+    """As a run, and as one that is taken up, whose folder has the summary of before."""
     monkeypatch.setattr(results, "RUNS", tmp_path)
     begin = (
-        "import os, signal, sys; from pathlib import Path;"
+        "import signal, sys; from pathlib import Path;"
         "from fedrnn.reporting.results import RunFolder;"
         "folder = RunFolder(Path(sys.argv[1]), {'job': 'train-a'});"
         "print('begun', flush=True); signal.pause()"
     )
-    (tmp_path / "a").mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", begin, tmp_path / "a"], cwd=ROOT, stdout=subprocess.PIPE
-    ) as run:
-        assert run.stdout.readline() == b"begun\n"
-        assert results.left_behind() == set()
-        run.kill()
-    assert results.left_behind() == {"train-a"}
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for end_before in ("done", "unknown: the node does not answer"):
+        (folder / "summary.json").write_text(json.dumps({"jobs": {"pi1": end_before}}))
+        command = [sys.executable, "-c", begin, folder]
+        run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+        try:
+            assert run.stdout.readline() == b"begun\n"
+            at_work = results.left_behind()
+        finally:
+            run.kill()
+            run.communicate()
+        assert at_work == set() and results.left_behind() == {"train-a"}

@@ -140,7 +140,7 @@ KINDS = {
         "has mounted {where} read-only",
         "The file system is damaged or the card worn out: `dmesg | grep -i -e mmc -e ext4`, then"
         " add `fsck.mode=force fsck.repair=yes` to the line in cmdline.txt of the card's first"
-        " partition and reboot; if it comes back, use a new card",
+        " partition, reboot and take it out again; if it comes back, use a new card",
     ),
     "io-errors": Kind(
         "has errors of the card in its kernel's log: {line}",

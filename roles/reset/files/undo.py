@@ -267,7 +267,9 @@ def restored(name: str, now: str | None, before: str | None, swap: str) -> str |
         ]
         ours = fstab_line(swap)
         lines = [x for x in lines if x in old or x.removeprefix("# ").split() != ours]
-        lines = old if sorted(lines) == sorted(old) else lines
+        # dphys-swapfile moves its comment to the end.
+        if [x for x in lines if x[:1] != "#"] == [x for x in old if x[:1] != "#"]:
+            lines = old if sorted(lines) == sorted(old) else lines
     elif name == "/etc/default/locale":
         lines = swapped(lines, old, "LANG=")
     elif name == "/etc/dphys-swapfile":
