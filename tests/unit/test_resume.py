@@ -230,7 +230,7 @@ def test_a_controller_killed_in_a_round_resumes_to_the_same_model(checkout, temp
 
     killed = start(checkout, temporary, *RUN)
     until = time.monotonic() + 90
-    while rounds_done(checkout) < 43 or newest(checkout) == first:
+    while newest(checkout) == first or rounds_done(checkout) < 43:
         assert killed.poll() is None and time.monotonic() < until
         time.sleep(0.02)
     killed.kill()
