@@ -1,23 +1,52 @@
-"""Removes the lab of this clone: what bears its label in podman, and the files that lab_up wrote.
+"""Removes labs from podman: that of this clone, with what lab_up wrote and the tests' labs.
+
+    python3 lab/down.py          # this clone's
+    python3 lab/down.py --all    # those of clones whose folder is gone
+    python3 lab/down.py --lab ID # that one
 
 Needs Python and podman alone, so that `make clean` works where .venv is gone already.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import shlex
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
-from engine import LABEL, ROOT, LabError, lab_id, podman_command, run_dir
+from engine import (
+    GENERATED,
+    LABEL,
+    PATH_LABEL,
+    ROOT,
+    LabError,
+    lab_id,
+    podman_command,
+    run_dir,
+)  # fmt: skip
 
-GENERATED = ("ports.yml", "known_hosts", "known_hosts.old", "keys")
+TEST_LABS = ROOT / ".cache" / "labs"
 KINDS = (  # in this order: a network or an image in use cannot be removed
     ("container", ["ps", "--all"], ["rm", "--force", "--volumes", "--time", "3"]),
     ("network", ["network", "ls"], ["network", "rm"]),
     ("image", ["images"], ["rmi", "--force"]),
 )
+
+
+class Item(NamedTuple):
+    """A container, network or image of a lab; `path` is its clone's, "" where no label names it."""
+
+    kind: str
+    name: str
+    lab: str
+    path: str
 
 
 def podman(arguments: list[str]) -> str:
@@ -30,18 +59,37 @@ def podman(arguments: list[str]) -> str:
     return done.stdout
 
 
-def remove_from_podman() -> None:
-    """Removes containers, network and image with this clone's label and prints what went."""
-    for kind, listing, removal in KINDS:
-        found = podman([*listing, "--quiet", "--filter", f"label={LABEL}={lab_id()}"]).split()
-        if found:
-            podman([*removal, *dict.fromkeys(found)])
-            print(f"removed {len(found)} {kind}{'s' if len(found) > 1 else ''}")
+def items() -> list[Item]:
+    """Everything in podman that bears the label of a lab, of any clone."""
+    found = []
+    for kind, listing, _ in KINDS:
+        ours = ["--format", "json", "--filter", f"label={LABEL}"]
+        for entry in json.loads(podman([*listing, *ours]) or "[]"):
+            labels = entry.get("Labels") or entry.get("labels")
+            name = entry.get("name") or entry["Id"]
+            found.append(Item(kind, name, labels[LABEL], unquote(labels.get(PATH_LABEL, ""))))
+    return found
 
 
-def remove_files(inventory: Path) -> None:
-    """Removes keys, pinned host keys and ports beside `inventory`, and the folder of sockets."""
-    for path in [inventory / name for name in GENERATED]:
+def remove(chosen: Iterable[Item]) -> None:
+    """Removes items from podman and prints how many there were of each kind."""
+    names = defaultdict(set)
+    for item in chosen:
+        names[item.kind].add(item.name)
+    for kind, _, removal in KINDS:
+        if names[kind]:
+            podman([*removal, *names[kind]])
+            print(f"removed {len(names[kind])} {kind}{'s' if len(names[kind]) > 1 else ''}")
+
+
+def remove_this_clone() -> None:
+    """Removes this clone's lab and its tests' labs."""
+    roots = [ROOT, *TEST_LABS.glob("*")]
+    if shutil.which("podman"):
+        labs = set(map(lab_id, roots))
+        remove(item for item in items() if item.lab in labs)
+    inventory = ROOT / "inventory" / "lab"
+    for path in [*(inventory / name for name in GENERATED), TEST_LABS]:
         if path.is_dir():
             shutil.rmtree(path)
         elif path.exists():
@@ -49,13 +97,49 @@ def remove_files(inventory: Path) -> None:
         else:
             continue
         print(f"removed {path}")
-    shutil.rmtree(run_dir())
+    for root in roots:
+        shutil.rmtree(run_dir(root))
+
+
+def is_gone(path: str) -> bool:
+    """Whether a folder does not exist; one that this account may not look at does."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def remove_gone_clones() -> None:
+    """Removes the labs whose clone's folder is gone; names those whose folder is not known."""
+    labs: dict[str, list[Item]] = defaultdict(list)
+    for item in items():
+        labs[item.lab].append(item)
+    for lab, belongings in labs.items():
+        path = max(item.path for item in belongings)
+        if path and is_gone(path):
+            print(f"{path} is gone:")
+            remove(belongings)
+        elif not path:
+            print(
+                f"The lab {lab} was made by a release that did not record the clone's folder."
+                f" If you no longer need it, remove it: make lab-down LAB={shlex.quote(lab)}"
+            )
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Remove this clone's lab.")
+    parser.add_argument("--all", action="store_true", help="instead, those of deleted clones")
+    parser.add_argument("--lab", metavar="ID", help="instead, the lab with this id")
+    chosen = parser.parse_args()
     try:
-        if shutil.which("podman"):
-            remove_from_podman()
-        remove_files(ROOT / "inventory" / "lab")
+        if chosen.all:
+            remove_gone_clones()
+        elif chosen.lab:
+            remove(item for item in items() if item.lab == chosen.lab)
+        else:
+            remove_this_clone()
     except LabError as error:
         sys.exit(str(error))

@@ -17,11 +17,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "lab"
+GENERATED = ("ports.yml", "known_hosts", "known_hosts.old", "keys")  # beside the inventory
 IMAGES = CACHE / "images"  # what other clones may link to: it names no clone
 LABEL = "org.fedrnn.lab"
+PATH_LABEL = "org.fedrnn.path"  # the clone's path, percent-encoded: podman splits labels at spaces
 
 
 class LabError(Exception):
@@ -31,6 +34,11 @@ class LabError(Exception):
 def lab_id(root: Path = ROOT) -> str:
     """Eight hex digits of the clone's path, so that two clones have two labs."""
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+
+
+def labels() -> list[str]:
+    """What this clone's containers, network and images are labelled with."""
+    return [f"{LABEL}={lab_id()}", f"{PATH_LABEL}={quote(os.fspath(ROOT))}"]
 
 
 def need(program: str, package: str) -> str:
@@ -167,7 +175,7 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def run_dir() -> Path:
+def run_dir(root: Path = ROOT) -> Path:
     """A private folder with a short path: a Unix socket's has at most 107 bytes, a clone's may not.
 
     Raises LabError when somebody else made the folder first.
@@ -175,7 +183,7 @@ def run_dir() -> Path:
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     if not base or not os.access(base, os.W_OK) or " " in base or len(base) > 40:
         base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"  # noqa: S108 - a private folder is made there
-    path = Path(base) / f"fedrnn-{os.getuid()}-{lab_id()}"
+    path = Path(base) / f"fedrnn-{os.getuid()}-{lab_id(root)}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if status.st_uid != os.getuid() or path.is_symlink() or status.st_mode & 0o077:
@@ -233,6 +241,7 @@ def describe() -> dict[str, object]:
     recipe = hashlib.sha256((ROOT / "lab" / "image.sh").read_bytes()).hexdigest()[:12]
     return {
         "label": f"{LABEL}={lab_id()}",
+        "labels": labels(),
         "podman": podman,
         "run_flags": run_flags(),
         "run_dir": str(run_dir()),
