@@ -6,8 +6,8 @@ MACHINE ?= virt
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export YES
 
-.PHONY: help demo system venv simulation requirements locks lab-up lab-down verify tensorboard lint test \
-  test-python test-mixed test-reset test-flower faults board cores clean
+.PHONY: help demo system venv simulation requirements locks lab-up lab-down verify tensorboard lint check test \
+  test-all test-python test-mixed test-reset test-flower test-locks faults board cores clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -23,7 +23,7 @@ venv: ## Make .venv from the pinned requirements.txt
 	@scripts/venv.sh
 
 simulation: venv ## Install what --engine simulation needs beside it: Ray, 70 MB
-	@pip --disable-pip-version-check install --quiet -r requirements-simulation.txt
+	@pip --disable-pip-version-check install --quiet --no-compile -r requirements-simulation.txt
 
 requirements: ## Pin requirements.in anew to requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --find-links https://download.pytorch.org/whl/cpu/torch/ \
@@ -37,8 +37,8 @@ locks: venv ## Lock the nodes' wheels anew, after a change of requirements or no
 lab-up: venv ## Start the virtual nodes of inventory/lab
 	ansible-playbook playbooks/lab_up.yml
 
-lab-down: ## Remove the virtual nodes, their network, image and keys
-	python3 lab/down.py
+lab-down: ## Remove the virtual nodes, their network, image and keys (ALL=1: labs of deleted clones)
+	python3 lab/down.py $(if $(ALL),--all) $(if $(LAB),--lab "$(LAB)")
 
 verify: venv ## Check the nodes of INVENTORY=inventory/lab over SSH
 	pytest tests/roles --inventory "$(INVENTORY)"
@@ -49,8 +49,14 @@ tensorboard: venv ## Look at all runs in TensorBoard, on this machine alone
 lint: venv ## Style and types
 	@scripts/lint.sh
 
-test: ## Lint, units, cluster, what goes wrong; below is what takes longer (YES=1: no question)
+check: ## Lint, types, units and contracts, without nodes (four minutes)
+	@scripts/test.sh check
+
+test: ## The whole: check, then nodes, browser, an emulated core (twenty minutes; YES=1: no question)
 	@scripts/test.sh
+
+test-all: ## The longer suites below, one after the other, whatever fails (three hours; YES=1)
+	@scripts/test_all.sh test-python test-mixed test-reset test-flower test-locks faults cores board
 
 test-python: venv ## Build Python on a node of Debian 11, and all that stands on it (ten minutes)
 	pytest --verbose -m apart tests/e2e/test_python.py
@@ -61,8 +67,11 @@ test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
 test-reset: venv ## Two nodes upgraded and taken back to what they were (six minutes)
 	pytest --verbose -m apart tests/e2e/test_back_again.py
 
-test-flower: venv ## SuperNodes on two nodes, a training over them, and reset (ten minutes)
-	pytest --verbose -m apart tests/e2e/test_flower.py
+test-locks: venv ## Every wheel of every lock for a Pi is on the index, with its hash (700 MB)
+	pytest --verbose -m "apart or download" tests/e2e/test_locks.py
+
+test-flower: simulation ## SuperNodes on two nodes; more of Flower's engines on this machine (a quarter of an hour)
+	pytest --verbose -m apart tests/e2e/test_flower.py tests/e2e/test_simulation.py tests/e2e/test_superlink.py
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
 	@scripts/system.sh board
@@ -74,7 +83,7 @@ cores: venv ## The locked wheels on the emulated cores of a Pi 3, 4 and 5, a qua
 
 faults: venv ## What nodes, networks and the controller can do to a run (a quarter of an hour)
 	@scripts/system.sh faults
-	pytest --verbose --durations=12 tests/faults
+	pytest --verbose --durations=12 -m "quick or apart" tests/faults
 
 clean: lab-down ## lab-down, then remove .venv and caches; runs/ are results and stay
 	rm -rf .venv .cache .ansible .pytest_cache .mypy_cache .ruff_cache .hypothesis

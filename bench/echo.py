@@ -80,7 +80,8 @@ class Ours:
                 )
                 loop.run(client.submit(code, self.job, "main.py"))
                 self._wait(loop, client, "pending")
-                ansible("ansible", node.name, "-a", f"fedrnn-owner approve {self.job}")
+                approve = f"fedrnn-owner approve {self.job}"
+                ansible("ansible", "-i", str(inventory.folder), node.name, "-a", approve)
                 self._wait(loop, client, "running")
         self.grid = NodeGrid(loop, self.job)
         for number, link in enumerate(self.links.values(), start=1):

@@ -24,8 +24,10 @@ def copy(folder: Path, suites: Mapping[str, str]) -> None:
             shutil.copy2(ROOT / name, folder / name)
     for name in SHARED:
         (ROOT / ".cache" / name).mkdir(parents=True, exist_ok=True)
-        (folder / ".cache" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / ".cache" / name).symlink_to(ROOT / ".cache" / name)
+        link = folder / ".cache" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(ROOT / ".cache" / name)
     nodes = "".join(f"        {node}: {{lab_suite: {suite}}}\n" for node, suite in suites.items())
     text = f"nodes:\n  children:\n    lab:\n      hosts:\n{nodes}"
     (folder / "inventory/lab/hosts.yml").write_text(text)

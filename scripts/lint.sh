@@ -4,5 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 ruff check .
 ruff format --check .
-mypy
-ansible-lint --offline
+mypy &
+types=$!
+status=0
+ansible-lint --offline || status=$?
+wait "$types" || status=$?
+exit "$status"

@@ -1,24 +1,49 @@
 #!/bin/bash
-# test.sh: what must hold, cheapest first. What takes long has targets of its own: see make help.
+# test.sh [check]: lint, types, units and contracts; without `check` also everything that needs
+# nodes, a browser or an emulated core. Cheap failures come first. The output is kept in a log.
 set -euo pipefail
-. "$(dirname "$0")/steps.sh" 6
+suite=${1:-test}
+logs=$(dirname "$0")/../.cache/test-logs
+# Three on two cores: tests wait for a third of their time. Who goes with whom: tests/conftest.py.
+several=(-n 3 --no-loadscope-reorder)
 
-controller
-run scripts/system.sh board browser
-run make --no-print-directory simulation
+if [ -z "${STEPS_FILE:-}" ]; then
+  mkdir -p "$logs"
+  log=$logs/$(date +%Y-%m-%dT%H-%M-%S)-make-$suite.log
+  : > "${log%.log}.tsv"
+  status=0
+  STEPS_FILE=$(realpath "${log%.log}.tsv") "$0" "$@" 2>&1 | tee "$log" || status=$?
+  passed=$(sed -nE 's/^(=+ )?([0-9]+ failed, )?([0-9]+) passed.* in [0-9.]+s.*/\3/p' "$log" |
+    paste -sd+ | sed 's/^$/0/')
+  [ "$status" = 0 ] && result=passed || result=failed
+  printf 'make %s %s: %d tests passed in %d min %02d s. Log: %s\n' "$suite" "$result" \
+    $((passed)) $((SECONDS / 60)) $((SECONDS % 60)) ".cache/test-logs/${log##*/}"
+  exit "$status"
+fi
+
+if [ "$suite" = check ]; then
+  . "$(dirname "$0")/steps.sh" 3
+  title "The controller's .venv"
+  run scripts/venv.sh
+  export PATH="$PWD/.venv/bin:$PATH"
+else
+  . "$(dirname "$0")/steps.sh" 5
+  controller board browser
+  run make --no-print-directory simulation
+fi
 
 title "Lint and types"
 run scripts/lint.sh
 
-title "Units and contracts, no node; pages in Chromium; torch on the emulated core of a Pi 3"
-run pytest -q tests/unit tests/contract tests/browser tests/board
+title "Units and contracts"
+[ "$suite" = test ] || several+=(-m "not download and not apart and not slow")
+run pytest -q "${several[@]}" tests/unit tests/contract
 
-title "The cluster: site.yml, its second run, training, and what goes wrong"
-run pytest --verbose --durations=8 tests/e2e
+if [ "$suite" = test ]; then
+  title "The cluster, its faults, pages in Chromium, torch on the emulated core of a Pi 3"
+  run pytest --verbose "${several[@]}" --durations=12 tests/board tests/browser tests/e2e tests/faults
 
-title "Jobs and controllers that die in a round (all faults: make faults)"
-run pytest --verbose --durations=4 -m quick tests/faults
-
-title "What the nodes are, looked at over SSH"
-run pytest -q tests/roles --inventory inventory/lab
+  title "What the nodes are, looked at over SSH"
+  run pytest -q "${several[@]}" tests/roles --inventory "$(dirname "$(ls .cache/labs/gw*/inventory/lab/ports.yml | head -n 1)")"
+fi
 finish

@@ -20,7 +20,8 @@ if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
   echo "▶ python3 -m venv --clear .venv"
   python3 -m venv --clear .venv
 fi
-pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet)
+# Without --no-compile, pip would compile 20,000 files of which most are never imported.
+pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --no-compile)
 
 # torch alone first: only the CPU build, from wherever pip's own find-links has it or else from
 # PyTorch's index, which would slow down every other package if it were asked for them too.

@@ -1,4 +1,4 @@
-"""The lab under test: the one of this clone, made by the same playbooks that a user types."""
+"""The lab under test: a copy of this clone, with nodes made by the playbooks that a user types."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+CLONE = Path(__file__).resolve().parents[2]
+LABS = CLONE / ".cache" / "labs"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+ROOT = (
+    LABS / WORKER
+)  # conftest.py makes it; the clone itself, its nodes and its runs are the user's
 INVENTORY = ROOT / "inventory" / "lab"
-LOGS = ROOT / ".cache" / "test-logs"
+LOGS = CLONE / ".cache" / "test-logs"
 RESEARCHER = "controller@lab.local"
 WORKERS = "pgrep -a -G fedrnn-wire"  # a job has an account of its own, without a name here
 
@@ -42,7 +47,7 @@ def ansible_playbook(
 ) -> Run:
     """Runs ansible-playbook in `cwd`; its output streams to a file of .cache/test-logs."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{time.strftime('%H%M%S')}-{Path(arguments[-1]).stem}.log"
+    log = LOGS / f"{time.strftime('%H%M%S')}-{WORKER}-{Path(arguments[-1]).stem}.log"
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", **(env or {})}
     with log.open("w") as output:
         done = subprocess.run(

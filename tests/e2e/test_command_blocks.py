@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cluster import INVENTORY
 
 from fedrnn.checkout import ROOT
 
@@ -62,6 +63,9 @@ ELSEWHERE = {
     "make board OS=bookworm": BOARD,
     "make board MACHINE=raspi3b": BOARD,
     "make cores": "a quarter of an hour of emulation; tests/board/test_cores.py runs one core",
+    "pytest tests/unit/test_codec.py": "these tests, and others",
+    "pytest tests/e2e/test_os.py -k locked_out": "these tests, and others",
+    "pytest -n 3 --no-loadscope-reorder tests/e2e": "these tests, and others",
 }  # fmt: skip
 
 
@@ -82,7 +86,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy.mkdir()
     shutil.copytree(ROOT / "fedrnn", copy / "fedrnn")
     shutil.copytree(ROOT / "inventory" / "example", copy / "inventory" / "example")
-    (copy / "inventory" / "lab").symlink_to(ROOT / "inventory" / "lab")
+    (copy / "inventory" / "lab").symlink_to(INVENTORY)
     (copy / "roles").symlink_to(ROOT / "roles")
     (copy / "names.txt").write_text("Kowalski\nVirtanen\n")
     return copy

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Lab, ansible_playbook, must
+from cluster import INVENTORY, Lab, ansible_playbook, must
 from governed import BOX, NODE, VAR, governed
 from recorder import Recorder, recorded, where
 
@@ -74,7 +74,7 @@ def test_no_row_and_no_other_file_leaves_by_a_run(
 ) -> None:
     """By describe, submit, status, attach, results; the label does, so that the search finds it."""
     with recorded(tmp_path) as recorder:
-        assert run.main(["--nodes", NODE, "--rounds", "30"]) == 0
+        assert run.main(["--inventory", str(INVENTORY), "--nodes", NODE, "--rounds", "30"]) == 0
         with governed(Lab(), tmp_path) as node:
             assert node.node.datasets[0].mock_files
     printed = "".join(capfd.readouterr())
@@ -111,7 +111,7 @@ def test_no_row_leaves_by_a_training_file_that_is_not_utf8(
     lab.ssh(NODE, keep + f'printf "zyxqvobytes\\377\\n" >> {file}\'')
     try:
         with recorded(tmp_path) as recorder:
-            assert run.main(["--nodes", NODE, "--rounds", "3"]) == 1
+            assert run.main(["--inventory", str(INVENTORY), "--nodes", NODE, "--rounds", "3"]) == 1
     finally:
         lab.ssh(NODE, f"sudo sh -c 'cp -p {KEPT} {file}; rm {KEPT}'")
     printed = "".join(capfd.readouterr())

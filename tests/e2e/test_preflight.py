@@ -74,18 +74,18 @@ EXPECTED = {
 
 
 @pytest.fixture
-def broken(nodes: Lab) -> Iterator[Lab]:
+def broken(lab: Lab) -> Iterator[Lab]:
     """The lab with all that is wrong in DONE, put right afterwards."""
 
     def root(node: str, command: str) -> None:
-        nodes.podman("exec", nodes.container(node), "sh", "-euc", command)
+        lab.podman("exec", lab.container(node), "sh", "-euc", command)
 
     def address(what: str) -> None:  # of the node's own accord it may not
-        dial = ("exec", "--privileged", nodes.container("pi3"), "ip", "addr", what)
-        nodes.podman(*dial, f"{twice}/32", "dev", "lo")
+        dial = ("exec", "--privileged", lab.container("pi3"), "ip", "addr", what)
+        lab.podman(*dial, f"{twice}/32", "dev", "lo")
 
-    machine = nodes.ssh("pi1", "cat /etc/machine-id").stdout.strip()
-    twice = nodes.ssh("pi1", "hostname -I").stdout.split()[0]
+    machine = lab.ssh("pi1", "cat /etc/machine-id").stdout.strip()
+    twice = lab.ssh("pi1", "hostname -I").stdout.split()[0]
     undo = []
     try:
         for node, steps in DONE.items():
@@ -93,7 +93,7 @@ def broken(nodes: Lab) -> Iterator[Lab]:
                 root(node, do.replace("{machine}", machine))
                 undo.append((node, back))
         address("add")
-        yield nodes
+        yield lab
         address("del")
     finally:
         for node, back in reversed(undo):
@@ -114,7 +114,7 @@ def test_one_run_finds_every_problem_of_every_node(broken: Lab, tmp_path: Path) 
     assert "do you mean swap_" in run.text
 
 
-def test_afterwards_nothing_is_in_the_way(nodes: Lab) -> None:
+def test_afterwards_nothing_is_in_the_way(lab: Lab) -> None:
     run = must(ansible_playbook(PREFLIGHT))
     assert "Nothing is in the way on pi1, pi2, pi3" in flat(run.text)
     assert set(run.changed.values()) == {0}
@@ -136,9 +136,9 @@ def test_an_inventory_that_is_wrong_is_refused_in_words(tmp_path: Path, wrong: s
     assert run.rc != 0 and words in flat(run.text)
 
 
-def test_an_account_without_a_home_is_told_what_it_lacks(nodes: Lab) -> None:
+def test_an_account_without_a_home_is_told_what_it_lacks(lab: Lab) -> None:
     def root(command: str) -> None:
-        nodes.podman("exec", nodes.container("pi1"), "sh", "-euc", command)
+        lab.podman("exec", lab.container("pi1"), "sh", "-euc", command)
 
     root(
         "useradd --no-create-home --shell /bin/sh nohome;"

@@ -157,7 +157,11 @@ def test_nothing_of_it_is_left(trained, place):
     assert not [p for p in HOME.iterdir() if p.name.startswith("tmp")]
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "ended_by",
+    [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.apart)
+                      for s in (signal.SIGTERM, signal.SIGKILL))],
+)  # fmt: skip
 def test_whatever_ends_a_run_ends_what_it_has_started(place, ended_by):
     hosts = {name: {"flower_superlink": place.inventory.superlink} for name in NODES}
     (place.inventory.folder / "hosts.yml").write_text(yaml.safe_dump({"nodes": {"hosts": hosts}}))

@@ -88,7 +88,7 @@ def trained(lab: Lab) -> dict:
 
 def test_the_hardest_split_is_learned(trained: dict) -> None:
     assert trained["rounds"] == 300 and trained["split"] == "language"
-    assert trained["accuracy"] >= 0.70 and trained["macro_recall"] >= 0.70
+    assert trained["accuracy"] >= 0.71 and trained["macro_recall"] >= 0.71
     assert trained["seconds_total"] < 600
     assert set(trained["jobs"].values()) == {"done"}
 
@@ -151,15 +151,19 @@ def test_no_other_account_opens_a_worker_s_socket(lab: Lab) -> None:
     assert summary["interrupted"] and summary["jobs"] == {"pi1": "done"}
 
 
-def test_a_round_without_compute_takes_no_60_ms(lab: Lab) -> None:
-    from bench.echo import Ours, timed
+def test_a_round_without_compute_costs_four_bare_echoes_at_most(lab: Lab) -> None:
+    """A delayed acknowledgement in each round would cost thirty."""
+    from bench.echo import Bare, Ours, timed
 
-    echo = Ours(read_inventory(INVENTORY), Loop())
+    inventory, loop = read_inventory(INVENTORY), Loop()
+    ours = Ours(inventory, loop)
+    bare = Bare(inventory, loop, ours.size())
     try:
-        (milliseconds,) = timed(300, echo.round)
-        assert statistics.median(milliseconds) <= 60
+        mine, theirs = map(statistics.median, timed(200, ours.round, bare.round))
+        assert mine <= 4 * theirs, (mine, theirs)
     finally:
-        echo.close()
+        bare.close()
+        ours.close()
 
 
 def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:

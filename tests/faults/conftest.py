@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))  # what is shared with those tests
-
-from cluster import Lab, ansible_playbook, must
+from cluster import Lab
 from faults import Disturbed, inside
+from labs import pytest_configure  # noqa: F401 - pytest finds it here
+
+HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def lab() -> Lab:
-    """The whole cluster as site.yml leaves it."""
-    must(ansible_playbook("site.yml"))
-    return Lab()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE and not item.get_closest_marker("quick"):
+            item.add_marker(pytest.mark.apart)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,7 @@ def watch(file: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_who_watches_waits_for_a_writer_to_begin_and_sees_one_end(tmp_path: Path) -> None:
     for name in ("never", "late", "dead"):
         (tmp_path / name).touch()
@@ -66,6 +67,7 @@ def test_who_watches_waits_for_a_writer_to_begin_and_sees_one_end(tmp_path: Path
         assert watched[name].communicate(timeout=60)[0] == "ended\n"
 
 
+@pytest.mark.slow
 def test_a_writer_goes_on_only_while_somebody_watches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

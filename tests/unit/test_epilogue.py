@@ -123,6 +123,7 @@ def test_an_upgrade_whose_node_fails_at_once_ends_there_likewise(tmp_path):
     assert done.stdout.splitlines()[-4:] == LAST
 
 
+@pytest.mark.slow
 def test_a_long_task_is_told_of_with_how_far_it_is_and_every_roles_time(tmp_path):
     tasks = (
         "- name: It is begun\n  ansible.builtin.shell: echo old > $FEDRNN_PROGRESS/one\n"

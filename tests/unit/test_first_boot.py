@@ -88,6 +88,7 @@ def found_in(file: Path, of: str) -> str:
     return done.stdout + done.stderr if done.returncode else ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [{}, STATIC, WIFI, {"locale": "de_DE.UTF-8"}, {**STATIC, **WIFI, "interface": "wlan0"}],
@@ -108,6 +109,7 @@ def test_cloud_init_itself_finds_nothing_wrong(desk: Desk, asked: dict[str, str]
     assert account["lock_passwd"] is True and "passwd" not in account
 
 
+@pytest.mark.slow
 def test_cloud_init_would_find_a_mistake(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "user-data").write_text("#cloud-config\nusers: 3\n")
     assert "users" in found_in(tmp_path / "user-data", of="root")
@@ -128,6 +130,7 @@ def rendered(desk: Desk, tmp_path: Path, kind: str) -> str:
     return "\n".join(path.read_text() for path in made)
 
 
+@pytest.mark.slow
 def test_a_static_address_reaches_the_network_configuration(desk: Desk, tmp_path: Path) -> None:
     desk.files(**STATIC, nameservers=["9.9.9.9"])
     text = rendered(desk, tmp_path, "networkd")
@@ -135,11 +138,13 @@ def test_a_static_address_reaches_the_network_configuration(desk: Desk, tmp_path
         assert line in text.splitlines(), text
 
 
+@pytest.mark.slow
 def test_without_an_address_it_asks_for_one(desk: Desk, tmp_path: Path) -> None:
     desk.files()
     assert "DHCP=ipv4" in rendered(desk, tmp_path, "networkd").splitlines()
 
 
+@pytest.mark.slow
 def test_a_wifi_network_is_on_the_card_by_name_and_key(desk: Desk, tmp_path: Path) -> None:
     files = desk.files(**WIFI)
     network = yaml.safe_load(rendered(desk, tmp_path, "netplan"))["network"]["wifis"]["wlan0"]

@@ -313,6 +313,7 @@ def test_nodes_that_are_back_in_time_are_waited_for(make_grid):
 FIVE = [["Finnish", "Greek", "Polish", "Georgian"]] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["krum", "fedmedian"])
 def test_robust_strategies_stand_one_node_of_five_that_sends_the_negative(make_grid, strategy):
     grid, given = (

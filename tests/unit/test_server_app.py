@@ -4,15 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
-from inprocess import InProcessGrid
 
 from fedrnn.config import RunConfig
 from fedrnn.federation.flower_server import main
 from fedrnn.federation.server_app import federate
 from fedrnn.federation.state import Best
 from fedrnn.federation.strategies import FederationError
-from fedrnn.learning import checkpoint, embedded
-from fedrnn.learning.data import examples, read_folder
+from fedrnn.learning import checkpoint
 from fedrnn.learning.evaluation import worst
 
 SMALL = RunConfig(rounds=60, hidden=16, embedding=8, batch=96, lr=3e-2, evaluate_every=20)
@@ -268,22 +266,6 @@ def test_the_server_app_runs_from_flowers_own_configuration(make_grid, tmp_path,
     main(make_grid(*THREE), context)
     assert len(checkpoint.load(tmp_path / "model").config.labels) == 4
     assert not list((tmp_path / "flower" / "fedrnn").iterdir())  # what was dealt is taken back
-
-
-def test_300_rounds_reach_71_percent_on_three_nodes_without_a_common_language(tmp_path):
-    """The figure that the project stands on; about half a minute."""
-    grid = InProcessGrid(embedded.write_shares(tmp_path, "language", 3, 0))
-    outcome = federate(grid, RunConfig(evaluate_every=300))
-    train, test = [], []
-    for folder in grid.folders.values():
-        parts = examples(read_folder(folder), outcome.labels, 0)
-        train += [tuple(i for i in row if i) for row in parts["train"].ids.tolist()]
-        test += [tuple(i for i in row if i) for row in parts["test"].ids.tolist()]
-    assert not set(train) & set(test)  # as the network sees them
-    assert sum(outcome.rows.values()) == len(train)
-    assert outcome.confusion.sum() == len(test) > 1000
-    assert outcome.accuracy >= 0.71
-    assert outcome.macro_recall >= 0.71
 
 
 def test_what_fewer_nodes_say_of_a_round_does_not_make_it_the_best():

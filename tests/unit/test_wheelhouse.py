@@ -121,6 +121,7 @@ def test_pip_is_heard_how_far_it_is(wheelhouse, tmp_path, monkeypatch):
     assert (told / "x86_64-cp311").read_text() == "2 of 3 wheels of x86_64-cp311"
 
 
+@pytest.mark.slow
 def test_an_installation_tells_how_far_it_is_until_it_has_ended(tmp_path):
     work, linked = tmp_path / "work", tmp_path / "linked"
     for name in ("alpha", "beta"):

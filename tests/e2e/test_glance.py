@@ -3,15 +3,21 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from cluster import ROOT
 
 pytestmark = pytest.mark.usefixtures("lab")
 
 
 def nodes(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "fedrnn.nodes", *words], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "fedrnn.nodes", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -26,13 +32,15 @@ def test_the_lab_is_healthy_and_each_node_tells_what_runs_on_it():
 
 
 def test_a_failed_datasite_makes_the_exit_code_tell():
-    stop = ["ansible", "pi2", "-a", "systemctl stop fedrnn-datasite.path"]
-    start = ["ansible", "pi2", "-a", "systemctl start fedrnn-datasite.path"]
-    subprocess.run(stop, check=True, capture_output=True)
+    def do(command: str) -> None:
+        ansible = [Path(sys.executable).with_name("ansible"), "pi2", "-a"]
+        subprocess.run([*ansible, command], cwd=ROOT, check=True, capture_output=True)
+
+    do("systemctl stop fedrnn-datasite.path")
     try:
         done = nodes()
     finally:
-        subprocess.run(start, check=True, capture_output=True)
+        do("systemctl start fedrnn-datasite.path")
     assert done.returncode == 1 and "pi2: its datasite does not listen" in done.stdout
     assert "2 of 3 nodes are healthy" in done.stdout
     assert nodes("--nodes", "pi1,pi3").returncode == 0

@@ -1,0 +1,136 @@
+"""The labs of the tests: a copy of this clone for each worker of pytest, with nodes of its own.
+
+Once, site.yml provisions a bare node up to its data and its owner, and that node is kept as an
+image. Every lab starts its nodes from there, and site.yml does the rest. The image is made anew
+when anything changes that shapes a node; test_bare.py provisions a bare node in every run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import CLONE, LABS, ROOT, Lab, ansible_playbook, must
+
+from lab.clone import copy
+from lab.engine import GENERATED, lab_id, labels
+
+SUITE = "bookworm"
+# Everything that shapes a node. Of `fedrnn`: what is installed there, the code of the training job,
+# whose hashes are the allow-list, and the embedded data.
+SHAPES = (
+    "site.yml", "ansible.cfg", "requirements.in", "requirements.txt", "playbooks", "roles",
+    "library", "callbacks", "inventory/lab", "lab", "fedrnn/__init__.py", "fedrnn/owner.py",
+    "fedrnn/datasite", "fedrnn/learning", "fedrnn/federation", "fedrnn/transport",
+)  # fmt: skip
+# The roles without an owner: they take most of the time, and leave the same on every node …
+COMMON = "os,swap,python,wheelhouse,torch"
+# … but for these, which each node makes anew at its next start.
+FORGET = """
+rm -f /etc/ssh/ssh_host_*
+: > /etc/machine-id
+printf '127.0.0.1\\tlocalhost\\n' > /etc/hosts
+sync
+"""
+
+
+def shaping(root: Path) -> Iterator[Path]:
+    """Yield the files below `root` that shape a node, in a fixed order."""
+    for name in SHAPES:
+        path = root / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            inside = file.relative_to(path).parts
+            made = "__pycache__" in inside or (inside and inside[0] in (*GENERATED, "host_vars"))
+            if file.is_file() and not made:
+                yield file
+
+
+def key(root: Path = CLONE) -> str:
+    """The hash of everything that shapes a node: names, modes and contents."""
+    digest = hashlib.sha256()
+    for file in shaping(root):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(root)} {os.access(file, os.X_OK)} {content}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def image() -> str:
+    """The name of the image that nodes start from."""
+    return f"localhost/fedrnn-test-{lab_id()}:{key()}"
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Let one worker at a time look for the image and make it."""
+    LABS.mkdir(parents=True, exist_ok=True)
+    with (LABS / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def refresh(folder: Path, *nodes: str) -> None:
+    """Make `folder` a copy of this clone as it is now, with these nodes; its lab and runs stay."""
+    for old in folder.glob("*"):
+        if old.name not in (".cache", "runs", "inventory"):
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    copy(folder, dict.fromkeys(nodes, SUITE))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Copy this clone for the worker; where workers run the tests, their parent needs no copy."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        refresh(ROOT, "pi1", "pi2", "pi3")
+
+
+def down(folder: Path) -> None:
+    """Remove the lab of a copy."""
+    subprocess.run([sys.executable, folder / "lab/down.py"], check=True, capture_output=True)
+
+
+def make_image() -> None:
+    """Provision a bare node, keep it, and remove the images of before."""
+    folder = LABS / "bare"
+    refresh(folder, "pi1")
+    down(folder)
+    lab = Lab(folder)
+    must(ansible_playbook("--tags", COMMON, "site.yml", cwd=folder))
+    names = ("--filter", f"reference=localhost/fedrnn-test-{lab_id()}")
+    if older := set(lab.podman("images", "--quiet", *names).split()):
+        lab.podman("rmi", "--force", *older)
+    lab.podman("exec", lab.container("pi1"), "sh", "-euc", FORGET)
+    lab.podman("stop", "--time", "5", lab.container("pi1"))
+    changes = [word for label in labels() for word in ("--change", f"LABEL {label}")]
+    lab.podman("commit", "--quiet", *changes, lab.container("pi1"), image())
+    down(folder)
+
+
+def own_wheels() -> None:
+    """Give the copy wheels of its own, by hard links: two labs may pack them at once."""
+    wheels = ROOT / ".cache" / "wheelhouse"
+    wheels.unlink() if wheels.is_symlink() else shutil.rmtree(wheels)
+    shutil.copytree(CLONE / ".cache" / "wheelhouse", wheels, copy_function=os.link)
+
+
+def start() -> Lab:
+    """Start this worker's nodes from the image, and have site.yml make them its cluster."""
+    lab = Lab()
+    with only_one():
+        if not lab.podman("images", "--quiet", image()):
+            make_image()
+    down(ROOT)
+    own_wheels()
+    for node in ("pi1", "pi2", "pi3"):
+        file = ROOT / "inventory/lab/host_vars" / f"{node}.yml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump({"lab_node_image": image()}))
+    must(ansible_playbook("site.yml"))
+    return lab
