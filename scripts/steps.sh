@@ -43,7 +43,7 @@ run() {
   }
 }
 
-# controller [browser|faults]…: the first step, with what tests need beside it.
+# controller [check|board|browser]…: the first step, with what tests need beside it.
 controller() {
   title "What the controller needs: system packages and .venv"
   run scripts/system.sh "$@"

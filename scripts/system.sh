@@ -1,7 +1,8 @@
 #!/bin/bash
-# system.sh [cores|board|browser|faults]…: names the system packages that the lab, and the emulated
-# cores or boards, the tests of pages or those of faults, need and this machine lacks, and installs
-# exactly those after one question. YES=1 or CI=true answers it.
+# system.sh [check|cores|board|browser|faults]…: names the system packages that the lab, and the
+# emulated cores or boards, the tests of pages or those of faults, need and this machine lacks, and
+# installs exactly those after one question; with `check`, those of tests without nodes alone. YES=1
+# or CI=true answers it.
 set -euo pipefail
 
 # have COMMAND|FILE…: whether one of them is there. sbin is looked at too: a user's PATH omits it.
@@ -27,28 +28,32 @@ system="$ID $VERSION_ID"
 cgroup2=false
 [ ! -e /sys/fs/cgroup/cgroup.controllers ] || cgroup2=true
 
-want podman podman
-want netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark
-want iptables iptables
-want mmdebstrap mmdebstrap
-want gpg gpg
-want arch-test arch-test
-want iproute2 ip
 want openssh-client ssh
-want ca-certificates /etc/ssl/certs/ca-certificates.crt
 python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
-# netavark of Debian 13 asks nft, that of Debian 12 and Ubuntu 24.04 iptables.
-[ "$system" != "debian 13" ] || want nftables nft
-[ "$ID" != ubuntu ] || want debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
-# crun refuses the hybrid of both cgroup versions.
-if $cgroup2; then want crun crun runc; else want runc runc; fi
-if [ "$(id -u)" != 0 ]; then
-  want uidmap newuidmap
-  if $cgroup2; then # containers of the user's own
-    if [ "$system" = "debian 13" ]; then want passt pasta; else want slirp4netns slirp4netns; fi
-    want dbus-user-session /usr/lib/systemd/user/dbus.socket
+
+lab() {
+  want podman podman
+  want netavark /usr/lib/podman/netavark /usr/libexec/podman/netavark
+  want iptables iptables
+  want mmdebstrap mmdebstrap
+  want gpg gpg
+  want arch-test arch-test
+  want iproute2 ip
+  want ca-certificates /etc/ssl/certs/ca-certificates.crt
+  # netavark of Debian 13 asks nft, that of Debian 12 and Ubuntu 24.04 iptables.
+  [ "$system" != "debian 13" ] || want nftables nft
+  [ "$ID" != ubuntu ] || want debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
+  # crun refuses the hybrid of both cgroup versions.
+  if $cgroup2; then want crun crun runc; else want runc runc; fi
+  if [ "$(id -u)" != 0 ]; then
+    want uidmap newuidmap
+    if $cgroup2; then # containers of the user's own
+      if [ "$system" = "debian 13" ]; then want passt pasta; else want slirp4netns slirp4netns; fi
+      want dbus-user-session /usr/lib/systemd/user/dbus.socket
+    fi
   fi
-fi
+}
+if [ "$*" = check ]; then want mtools mcopy; else lab; fi
 
 if [[ " $* " == *" cores "* || " $* " == *" board "* ]]; then
   want qemu-user-static qemu-aarch64-static

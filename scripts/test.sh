@@ -23,9 +23,7 @@ fi
 
 if [ "$suite" = check ]; then
   . "$(dirname "$0")/steps.sh" 3
-  title "The controller's .venv"
-  run scripts/venv.sh
-  export PATH="$PWD/.venv/bin:$PATH"
+  controller check
 else
   . "$(dirname "$0")/steps.sh" 5
   controller board browser
