@@ -13,6 +13,8 @@ from fedrnn.federation.server_app import federate
 from fedrnn.federation.strategies import to_arrays, to_flat
 from fedrnn.learning.model import CharRNN, parameters_of, shapes
 
+pytestmark = pytest.mark.slow  # every strategy trains
+
 LABELS = ["Finnish", "Georgian", "Greek", "Polish"]
 SMALL = {
     "hidden": 8, "embedding": 6, "dropout": 0.0, "batch": 96, "lr": 3e-2, "local_batch": 32,

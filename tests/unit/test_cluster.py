@@ -22,6 +22,8 @@ from fedrnn.local import local_site
 from fedrnn.member import owner_command
 from fedrnn.transport.link import LocalLink
 
+pytestmark = pytest.mark.slow  # real datasites and jobs
+
 ROOT = Path(__file__).parents[2]
 SENDER = "controller@lab.local"
 
