@@ -38,7 +38,7 @@ lab-up: venv ## Start the virtual nodes of inventory/lab
 	ansible-playbook playbooks/lab_up.yml
 
 lab-down: ## Remove the virtual nodes, their network, image and keys (ALL=1: labs of deleted clones)
-	python3 lab/down.py $(if $(ALL),--all) $(if $(LAB),--lab "$(LAB)")
+	python3 lab/down.py $(if $(filter 1,$(ALL)),--all) $(if $(LAB),--lab "$(LAB)")
 
 verify: venv ## Check the nodes of INVENTORY=inventory/lab over SSH
 	pytest tests/roles --inventory "$(INVENTORY)"
@@ -52,7 +52,7 @@ lint: venv ## Style and types
 check: ## Lint, types, units and contracts, without nodes (four minutes)
 	@scripts/test.sh check
 
-test: ## The whole: check, then nodes, browser, an emulated core (twenty minutes; YES=1: no question)
+test: ## All of check, a browser, nodes, an emulated core (25 minutes; YES=1: no question)
 	@scripts/test.sh
 
 test-all: ## The longer suites below, one after the other, whatever fails (three hours; YES=1)
@@ -70,7 +70,7 @@ test-reset: venv ## Two nodes upgraded and taken back to what they were (six min
 test-locks: venv ## Every wheel of every lock for a Pi is on the index, with its hash (700 MB)
 	pytest --verbose -m "apart or download" tests/e2e/test_locks.py
 
-test-flower: simulation ## SuperNodes on two nodes; more of Flower's engines on this machine (a quarter of an hour)
+test-flower: simulation ## SuperNodes on two nodes; simulation and SuperLink here (a quarter of an hour)
 	pytest --verbose -m apart tests/e2e/test_flower.py tests/e2e/test_simulation.py tests/e2e/test_superlink.py
 
 board: venv ## A Pi from blank card to model, emulated, an hour (OS=bookworm; MACHINE=raspi3b; YES=1)
@@ -85,7 +85,8 @@ faults: venv ## What nodes, networks and the controller can do to a run (a quart
 	@scripts/system.sh faults
 	pytest --verbose --durations=12 -m "quick or apart" tests/faults
 
-clean: lab-down ## lab-down, then remove .venv and caches; runs/ are results and stay
+clean: ## lab-down, then remove .venv and caches; runs/ are results and stay
+	python3 lab/down.py
 	rm -rf .venv .cache .ansible .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	@if [ -d runs ]; then echo "runs/ holds your results and stays."; fi

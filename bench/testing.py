@@ -2,9 +2,9 @@
 
 `python -m bench.testing` makes a new clone of the last commit and runs `make test` there twice and
 `make check` once: 50 minutes. `--clone FOLDER` takes the records of a clone where these have run
-already. CPU seconds are those of the whole machine, so leave it alone meanwhile.
+already. CPU seconds are those of the whole machine: leave it alone meanwhile.
 
-make test cold   minutes of the first `make test`: no .venv, no lab, no cache, and pip's own cache off
+make test cold   minutes of the first `make test`: without .venv, lab or cache, pip's own included
 make test warm   minutes of the last `make test`
 make check       minutes of `make check`, with the .venv
 """

@@ -3,6 +3,7 @@
     python3 lab/down.py          # this clone's
     python3 lab/down.py --all    # those of clones whose folder is gone
     python3 lab/down.py --lab ID # that one
+    python3 lab/down.py --tests  # the nodes of this clone's tests
 
 Needs Python and podman alone, so that `make clean` works where .venv is gone already.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -19,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from engine import (
     GENERATED,
@@ -67,7 +69,8 @@ def items() -> list[Item]:
         for entry in json.loads(podman([*listing, *ours]) or "[]"):
             labels = entry.get("Labels") or entry.get("labels")
             name = entry.get("name") or entry["Id"]
-            found.append(Item(kind, name, labels[LABEL], unquote(labels.get(PATH_LABEL, ""))))
+            path = os.fsdecode(unquote_to_bytes(labels.get(PATH_LABEL, "")))
+            found.append(Item(kind, name, labels[LABEL], path))
     return found
 
 
@@ -84,10 +87,8 @@ def remove(chosen: Iterable[Item]) -> None:
 
 def remove_this_clone() -> None:
     """Removes this clone's lab and its tests' labs."""
-    roots = [ROOT, *TEST_LABS.glob("*")]
     if shutil.which("podman"):
-        labs = set(map(lab_id, roots))
-        remove(item for item in items() if item.lab in labs)
+        remove(item for item in items() if item.lab == lab_id() or is_of_tests(item))
     inventory = ROOT / "inventory" / "lab"
     for path in [*(inventory / name for name in GENERATED), TEST_LABS]:
         if path.is_dir():
@@ -97,8 +98,17 @@ def remove_this_clone() -> None:
         else:
             continue
         print(f"removed {path}")
-    for root in roots:
-        shutil.rmtree(run_dir(root))
+    shutil.rmtree(run_dir())
+
+
+def is_of_tests(item: Item) -> bool:
+    """Whether an item belongs to a lab of this clone's tests."""
+    return item.path.startswith(f"{TEST_LABS}/")
+
+
+def remove_nodes_of_tests() -> None:
+    """Removes the nodes of this clone's tests and their networks; the image stays."""
+    remove(item for item in items() if is_of_tests(item) and item.kind != "image")
 
 
 def is_gone(path: str) -> bool:
@@ -122,7 +132,7 @@ def remove_gone_clones() -> None:
         if path and is_gone(path):
             print(f"{path} is gone:")
             remove(belongings)
-        elif not path:
+        elif not path and lab != lab_id():
             print(
                 f"The lab {lab} was made by a release that did not record the clone's folder."
                 f" If you no longer need it, remove it: make lab-down LAB={shlex.quote(lab)}"
@@ -133,10 +143,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Remove this clone's lab.")
     parser.add_argument("--all", action="store_true", help="instead, those of deleted clones")
     parser.add_argument("--lab", metavar="ID", help="instead, the lab with this id")
+    parser.add_argument("--tests", action="store_true", help="instead, the nodes of the tests")
     chosen = parser.parse_args()
     try:
         if chosen.all:
             remove_gone_clones()
+        elif chosen.tests:
+            remove_nodes_of_tests()
         elif chosen.lab:
             remove(item for item in items() if item.lab == chosen.lab)
         else:

@@ -38,7 +38,7 @@ def lab_id(root: Path = ROOT) -> str:
 
 def labels() -> list[str]:
     """What this clone's containers, network and images are labelled with."""
-    return [f"{LABEL}={lab_id()}", f"{PATH_LABEL}={quote(os.fspath(ROOT))}"]
+    return [f"{LABEL}={lab_id()}", f"{PATH_LABEL}={quote(os.fsencode(ROOT))}"]
 
 
 def need(program: str, package: str) -> str:

@@ -80,7 +80,7 @@ class Proxy(ThreadingUnixStreamServer):
 
     def _download(self, request: Request, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")  # of another lab's proxy, too
         with urlopen(request, timeout=100) as reply, part.open("wb") as file:  # noqa: S310 - http only
             while block := reply.read(1 << 16):
                 file.write(block)

@@ -4,7 +4,7 @@
 set -euo pipefail
 suite=${1:-test}
 logs=$(dirname "$0")/../.cache/test-logs
-# Three on two cores: tests wait for a third of their time. Who goes with whom: tests/conftest.py.
+# Three workers on two cores, since tests also wait. tests/conftest.py says which tests stay together.
 several=(-n 3 --no-loadscope-reorder)
 
 if [ -z "${STEPS_FILE:-}" ]; then
@@ -12,6 +12,7 @@ if [ -z "${STEPS_FILE:-}" ]; then
   log=$logs/$(date +%Y-%m-%dT%H-%M-%S)-make-$suite.log
   : > "${log%.log}.tsv"
   status=0
+  export PY_COLORS=0 # the last line is counted from the log
   STEPS_FILE=$(realpath "${log%.log}.tsv") "$0" "$@" 2>&1 | tee "$log" || status=$?
   passed=$(sed -nE 's/^(=+ )?([0-9]+ failed, )?([0-9]+) passed.* in [0-9.]+s.*/\3/p' "$log" |
     paste -sd+ | sed 's/^$/0/')
@@ -33,15 +34,21 @@ fi
 title "Lint and types"
 run scripts/lint.sh
 
-title "Units and contracts"
-[ "$suite" = test ] || several+=(-m "not download and not apart and not slow")
-run pytest -q "${several[@]}" tests/unit tests/contract
+if [ "$suite" = check ]; then
+  title "Units and contracts"
+  run pytest -q "${several[@]}" -m "not download and not apart and not slow" tests/unit tests/contract
+else
+  title "Units and contracts; pages in Chromium"
+  run pytest -q "${several[@]}" tests/unit tests/contract tests/browser
+fi
 
 if [ "$suite" = test ]; then
-  title "The cluster, its faults, pages in Chromium, torch on the emulated core of a Pi 3"
-  run pytest --verbose "${several[@]}" --durations=12 tests/board tests/browser tests/e2e tests/faults
+  title "The cluster and its faults; torch on the emulated core of a Pi 3"
+  run pytest --verbose "${several[@]}" --durations=12 tests/board tests/e2e tests/faults
 
-  title "What the nodes are, looked at over SSH"
-  run pytest -q "${several[@]}" tests/roles --inventory "$(dirname "$(ls .cache/labs/gw*/inventory/lab/ports.yml | head -n 1)")"
+  title "The state of the nodes, over SSH"
+  newest=$(ls -t .cache/labs/gw*/inventory/lab/ports.yml | head -n 1)
+  run pytest -q "${several[@]}" tests/roles --inventory "$(dirname "$newest")"
+  run python3 lab/down.py --tests
 fi
 finish

@@ -296,7 +296,8 @@ def software() -> dict[str, Any]:
 
 def _package(package: importlib.metadata.Distribution) -> tuple[str, dict[str, str]]:
     # `package.name` would parse all of METADATA, and that costs a quarter of a pass.
-    fields = dict(reversed(FIELD.findall(package.read_text("METADATA") or "")))
+    text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+    fields = dict(reversed(FIELD.findall(text)))
     # The hash of RECORD stands for every file of the package, whose hashes it lists.
     record = hashlib.sha256((package.read_text("RECORD") or "").encode()).hexdigest()
     return fields.get("Name", ""), {"version": fields.get("Version", ""), "record_sha256": record}

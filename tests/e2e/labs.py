@@ -8,17 +8,18 @@ when anything changes that shapes a node; test_bare.py provisions a bare node in
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
-import yaml
+from clone import give
 from cluster import CLONE, LABS, ROOT, Lab, ansible_playbook, must
 
 from lab.clone import copy
@@ -30,11 +31,12 @@ SUITE = "bookworm"
 SHAPES = (
     "site.yml", "ansible.cfg", "requirements.in", "requirements.txt", "playbooks", "roles",
     "library", "callbacks", "inventory/lab", "lab", "fedrnn/__init__.py", "fedrnn/owner.py",
-    "fedrnn/datasite", "fedrnn/learning", "fedrnn/federation", "fedrnn/transport",
+    "fedrnn/config.py", "fedrnn/datasite", "fedrnn/learning", "fedrnn/federation",
+    "fedrnn/transport", "tests/e2e/labs.py",
 )  # fmt: skip
-# The roles without an owner: they take most of the time, and leave the same on every node …
+# The roles before a node gets its owner. They take most of the time.
 COMMON = "os,swap,python,wheelhouse,torch"
-# … but for these, which each node makes anew at its next start.
+# What differs between nodes after these roles. Each node makes it anew at its next start.
 FORGET = """
 rm -f /etc/ssh/ssh_host_*
 : > /etc/machine-id
@@ -63,43 +65,59 @@ def key(root: Path = CLONE) -> str:
     return digest.hexdigest()[:12]
 
 
-def image() -> str:
+def image(root: Path = CLONE) -> str:
     """The name of the image that nodes start from."""
-    return f"localhost/fedrnn-test-{lab_id()}:{key()}"
+    return f"localhost/fedrnn-test-{lab_id()}:{key(root)}"
 
 
-@contextmanager
-def only_one() -> Iterator[None]:
-    """Let one worker at a time look for the image and make it."""
+def locked(name: str, flags: int = 0) -> TextIO:
+    """Lock a name for this clone's tests until the file is closed. Raises BlockingIOError."""
     LABS.mkdir(parents=True, exist_ok=True)
-    with (LABS / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    file = (LABS / f".{name}.lock").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX | flags)
+    return file
 
 
-def refresh(folder: Path, *nodes: str) -> None:
-    """Make `folder` a copy of this clone as it is now, with these nodes; its lab and runs stay."""
-    for old in folder.glob("*"):
-        if old.name not in (".cache", "runs", "inventory"):
+def refresh(folder: Path, suites: dict[str, str] | None = None) -> None:
+    """Make `folder` a copy of this clone as it is now; what its lab and its runs made stays."""
+    made = (".cache", "runs", "inventory", *GENERATED)
+    for old in [*folder.glob("*"), *folder.glob("inventory/lab/*")]:
+        if old.name not in made and old != folder / "inventory" / "lab":
             shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-    copy(folder, dict.fromkeys(nodes, SUITE))
+    copy(folder, suites)
+
+
+@functools.cache
+def own_copy() -> TextIO:
+    """Copy this clone for this worker, which nobody else may use meanwhile."""
+    try:
+        lock = locked(ROOT.name, fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        message = f"Another pytest of this clone uses {ROOT}: wait for its end."
+        raise pytest.UsageError(message) from error
+    refresh(ROOT)
+    return lock
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Copy this clone for the worker; where workers run the tests, their parent needs no copy."""
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
-        refresh(ROOT, "pi1", "pi2", "pi3")
+    is_parent = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not is_parent and not config.option.collectonly:
+        own_copy()
 
 
 def down(folder: Path) -> None:
     """Remove the lab of a copy."""
-    subprocess.run([sys.executable, folder / "lab/down.py"], check=True, capture_output=True)
+    command = [sys.executable, folder / "lab/down.py"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def make_image() -> None:
-    """Provision a bare node, keep it, and remove the images of before."""
+    """Provision a bare node, keep it as an image, and remove the images of before."""
     folder = LABS / "bare"
-    refresh(folder, "pi1")
+    refresh(folder, {"pi1": SUITE})
+    # The worker's copy is of when it started.
+    assert key(CLONE) == key(ROOT), "Files that shape a node have changed during the tests."
     down(folder)
     lab = Lab(folder)
     must(ansible_playbook("--tags", COMMON, "site.yml", cwd=folder))
@@ -123,14 +141,13 @@ def own_wheels() -> None:
 def start() -> Lab:
     """Start this worker's nodes from the image, and have site.yml make them its cluster."""
     lab = Lab()
-    with only_one():
-        if not lab.podman("images", "--quiet", image()):
+    name = image(ROOT)
+    with locked("image"):
+        if not lab.podman("images", "--quiet", name):
             make_image()
     down(ROOT)
     own_wheels()
     for node in ("pi1", "pi2", "pi3"):
-        file = ROOT / "inventory/lab/host_vars" / f"{node}.yml"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(yaml.safe_dump({"lab_node_image": image()}))
+        give(lab, node, {"lab_node_image": name})
     must(ansible_playbook("site.yml"))
     return lab

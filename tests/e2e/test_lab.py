@@ -167,10 +167,11 @@ def test_labs_of_deleted_clones_go_and_no_others(
 
     whole = ["container", "network", "image"]
     assert left() == dict.fromkeys(ids, whole)
-    nodes = lab.podman("ps", "--quiet")
+    running = ("ps", "--quiet", "--filter", f"label={lab.engine['label']}")
+    nodes = lab.podman(*running)
     down.remove_gone_clones()
     assert left() == {"gone": [], "here": whole, "old": whole}
-    assert lab.podman("ps", "--quiet") == nodes
+    assert lab.podman(*running) == nodes
     said = capsys.readouterr().out
     assert f"{folders['gone']} is gone:\nremoved 1 container\nremoved 1 network" in said
     assert ids["here"] not in said and "did not record the clone's folder" in said

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import ROOT
+from cluster import CLONE
 
-FILES = ROOT / "roles" / "wheelhouse" / "files"
+FILES = CLONE / "roles" / "wheelhouse" / "files"
 sys.path.insert(0, str(FILES))
 import lock as maker  # noqa: E402
 import wheelhouse  # noqa: E402

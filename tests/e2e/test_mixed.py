@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 from clone import clone, give
-from cluster import ROOT, Lab, ansible_playbook, flat, must
+from cluster import CLONE, Lab, ansible_playbook, flat, must
 
-FILES = ROOT / "roles" / "wheelhouse" / "files"
+FILES = CLONE / "roles" / "wheelhouse" / "files"
 sys.path.insert(0, str(FILES))
 import lock as maker  # noqa: E402
 import wheelhouse  # noqa: E402
@@ -48,7 +48,7 @@ def provisioned(mixed: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Both, as far as they can go."""
     lock = mixed.root / "roles/wheelhouse/files/locks" / f"{LOCK}.txt"
     lock.write_text(lock_without_torch(tmp_path_factory.mktemp("lock")))
-    modules = yaml.safe_load((ROOT / "roles/wheelhouse/defaults/main.yml").read_text())
+    modules = yaml.safe_load((CLONE / "roles/wheelhouse/defaults/main.yml").read_text())
     modules = [name for name in modules["wheelhouse_modules"] if name != "torch"]
     give(mixed, "trixie", {"wheelhouse_modules": modules})
     must(ansible_playbook("site.yml", "--skip-tags", "torch", cwd=mixed.root))

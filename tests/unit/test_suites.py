@@ -29,6 +29,7 @@ def clone(tmp_path: Path) -> Path:
         **{f"scripts/{name}.sh": f'#!/bin/sh\necho "{name} $*" >> calls\n'
            for name in ("system", "venv", "lint")},
         ".venv/bin/pytest": PYTEST, ".venv/bin/make": "#!/bin/sh\n",
+        ".venv/bin/python3": '#!/bin/sh\necho "python3 $*" >> calls\n',
     }  # fmt: skip
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
@@ -50,7 +51,7 @@ def test_cheap_steps_come_first_and_the_last_line_counts(clone, words, suites, p
     assert done.returncode == 0, done.stdout + done.stderr
     calls = (clone / "calls").read_text().splitlines()
     order = [call.split()[0] for call in calls]
-    assert order == ["system", "venv", "lint", *["pytest"] * suites]
+    assert order == ["system", "venv", "lint", *["pytest"] * suites, *["python3"] * (not words)]
     assert "tests/unit tests/contract" in calls[3]
     last = done.stdout.splitlines()[-1]
     suite = words[0] if words else "test"
