@@ -16,7 +16,6 @@ from rich.table import Table
 
 from fedrnn.checkout import LATEST
 from fedrnn.datasite.layout import printable
-from fedrnn.learning.checkpoint import load
 
 SHOWN = 3
 TOGETHER = 256
@@ -45,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     asked = parser.parse_args(arguments)
+    from fedrnn.learning.checkpoint import load  # only now: torch takes a second
+
     try:
         checkpoint = load(asked.run)
     except (OSError, ValueError) as error:

@@ -7,14 +7,14 @@ import signal
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING
 
 from fedrnn.arguments import parse
-from fedrnn.cluster import ClusterError
-from fedrnn.conduct import train
-from fedrnn.engine import Engine
-from fedrnn.federation.strategies import FederationError
-from fedrnn.plan import Plan, make_plan
-from fedrnn.reporting.progress import Display
+
+if TYPE_CHECKING:
+    from fedrnn.engine import Engine
+    from fedrnn.plan import Plan
+    from fedrnn.reporting.progress import Display
 
 
 def engine_of(plan: Plan, display: Display) -> AbstractContextManager[Engine]:
@@ -54,6 +54,13 @@ def _end_as_by_ctrl_c() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run and return the exit code: 0 done, 1 stopped by a fault, 2 asked wrongly, 130 Ctrl-C."""
     asked = parse(arguments)
+    # Only now: torch, and what imports it, takes seconds that --help and a wrong option need not.
+    from fedrnn.cluster import ClusterError
+    from fedrnn.conduct import train
+    from fedrnn.federation.strategies import FederationError
+    from fedrnn.plan import make_plan
+    from fedrnn.reporting.progress import Display
+
     with ExitStack() as stack:
         try:
             try:
