@@ -23,7 +23,9 @@ venv: ## Make .venv from the pinned requirements.txt
 	@scripts/venv.sh
 
 simulation: venv ## Install what --engine simulation needs beside it: Ray, 70 MB
-	@pip --disable-pip-version-check install --quiet --no-compile -r requirements-simulation.txt
+	@cmp -s requirements-simulation.txt .venv/requirements-simulation.txt || \
+	  { pip --disable-pip-version-check install --quiet --no-compile -r requirements-simulation.txt && \
+	    cp requirements-simulation.txt .venv/; }
 
 requirements: ## Pin requirements.in anew to requirements.txt (needs uv)
 	uv pip compile --universal --python-version 3.11 --find-links https://download.pytorch.org/whl/cpu/torch/ \
