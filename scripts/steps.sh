@@ -7,7 +7,7 @@ step_title=''
 step_started=$SECONDS
 step_cpu=0
 
-# cpu: the seconds that this machine's cores have worked, for whomever, containers included.
+# cpu: CPU seconds of this machine since its start, containers included.
 cpu() {
   local user nice system idle wait irq soft
   read -r _ user nice system idle wait irq soft _ < /proc/stat

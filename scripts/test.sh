@@ -28,7 +28,6 @@ if [ "$suite" = check ]; then
 else
   . "$(dirname "$0")/steps.sh" 5
   controller board browser
-  run make --no-print-directory simulation
 fi
 
 title "Lint and types"
@@ -43,7 +42,7 @@ else
 fi
 
 if [ "$suite" = test ]; then
-  title "The cluster and its faults; torch on the emulated core of a Pi 3"
+  title "The cluster; torch on the emulated core of a Pi 3"
   run pytest --verbose "${several[@]}" --durations=12 tests/board tests/e2e tests/faults
 
   title "The state of the nodes, over SSH"

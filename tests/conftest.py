@@ -9,15 +9,17 @@ import pytest
 from cluster import Lab
 from xdist.scheduler import LoadScopeScheduling
 
-# Files whose tests must not run side by side: they look at the same processes, at what the others
-# have left, or compare with the same run.
+# Files whose tests stay together: they look at what the others have left, or compare with one run.
 TOGETHER = {
-    "test_simulation": "flower", "test_superlink": "flower", "test_site": "test_provision",
+    "test_site": "test_provision",
     "test_controller": "faults", "test_network": "faults", "test_workers": "faults",
 }  # fmt: skip
-# What takes longest begins first, so that no worker is left alone with it. The second and third
-# need no lab: they run while the first one's nodes are provisioned.
-FIRST = ("test_provision", "flower", "test_local", "faults", "test_training", "test_governance")
+# The longest groups start first, so that no worker ends long after the others. The second to the
+# fifth need no lab: they run while the image is made.
+FIRST = (
+    "test_provision", "test_local", "test_cores", "test_resumed", "test_sdcard", "test_training",
+    "test_governance", "test_attacks_from_outside", "test_bare", "test_node_failures", "faults",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 Once, site.yml provisions a bare node up to its data and its owner, and that node is kept as an
 image. Every lab starts its nodes from there, and site.yml does the rest. The image is made anew
-when anything changes that shapes a node; test_bare.py provisions bare nodes in every run.
+when anything changes that shapes a node; test_bare.py provisions a bare node in every run.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from cluster import CLONE, ROOT, Lab, ansible_playbook, must
 
 
-def test_bare_nodes_of_another_clone_are_provisioned(lab: Lab, tmp_path: Path) -> None:
+def test_a_bare_node_of_another_clone_is_provisioned(lab: Lab, tmp_path: Path) -> None:
     """Beside this lab. While its .cache is empty, `--check` passes and tells what it would do."""
     clone = tmp_path / "another clone"
     for name in ("lab", "library", "playbooks", "roles", "fedrnn", "inventory/lab/group_vars"):
@@ -20,8 +20,7 @@ def test_bare_nodes_of_another_clone_are_provisioned(lab: Lab, tmp_path: Path) -
     (clone / ".cache/lab").mkdir(parents=True)
     images = Path(lab.engine["images"]).parent
     (clone / ".cache/lab/images").symlink_to(images)
-    hosts = "nodes: {children: {lab: {hosts: {pi1: , pi2: }}}}\n"
-    (clone / "inventory/lab/hosts.yml").write_text(hosts)
+    (clone / "inventory/lab/hosts.yml").write_text("nodes: {children: {lab: {hosts: {pi1: }}}}\n")
     before = lab.podman("ps", "--quiet", "--filter", f"label={lab.engine['label']}")
     must(ansible_playbook("playbooks/lab_up.yml", cwd=clone))
     try:
@@ -34,8 +33,7 @@ def test_bare_nodes_of_another_clone_are_provisioned(lab: Lab, tmp_path: Path) -
         assert other.ssh("pi1", "ls /opt").stdout == ""
         for name in ("apt", "wheelhouse"):
             (clone / ".cache" / name).symlink_to(ROOT / ".cache" / name)
-        changed = must(ansible_playbook("site.yml", cwd=clone)).changed
-        assert changed["pi1"] > 20 and changed["pi2"] > 20
+        assert must(ansible_playbook("site.yml", cwd=clone)).changed["pi1"] > 20
         looks = [sys.executable, "-m", "pytest", "-q", "tests/roles"]
         looked = subprocess.run(
             [*looks, "--inventory", clone / "inventory/lab"],
@@ -46,7 +44,7 @@ def test_bare_nodes_of_another_clone_are_provisioned(lab: Lab, tmp_path: Path) -
         down = subprocess.run(
             [sys.executable, clone / "lab/down.py"], capture_output=True, text=True, check=False
         )
-    assert "removed 2 containers" in down.stdout, down
+    assert "removed 1 container" in down.stdout, down
     assert (
         other.podman("ps", "--all", "--quiet", "--filter", f"label={other.engine['label']}") == ""
     )

@@ -137,7 +137,7 @@ def test_without_podman_the_error_names_the_package(tmp_path: Path) -> None:
 
 
 def owned(lab: Lab, name: str, *labels: str) -> None:
-    """Make what podman may have of a lab: an image, a network, a container that never started."""
+    """Make an image, a network and a container with these labels."""
     words = [word for label in labels for word in ("--label", label)]
     changes = [word for label in labels for word in ("--change", f"LABEL {label}")]
     subprocess.run([*lab.engine["podman"], "import", *changes, "-", f"localhost/{name}"],

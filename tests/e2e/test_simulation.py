@@ -1,4 +1,4 @@
-"""`--engine simulation`: the same app in Flower's own simulation, and nothing left of it."""
+"""`--engine simulation`: Flower's own simulation, and nothing left of it. `make test-flower`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from fedrnn.checkout import ROOT
 from fedrnn.flower_programs import HOME, free_ports, running, settings, wait_for
 from fedrnn.learning import checkpoint
 
+pytestmark = pytest.mark.apart
 FEW = ("--rounds", "6", "--seed", "1", "--hidden", "16", "--set", "batch=192")
-LONG = ("--rounds", "60", *FEW[2:])  # twenty seconds: a stranger needs some seconds to knock
+LONG = ("--rounds", "80", *FEW[2:])  # half a minute: a stranger needs some seconds to knock
 DEALT = HOME / "fedrnn"  # the nodes' shares
 RAYS = ("raylet", "gcs_server", "ray::", "ray/_private")
 INTRUDE = """
@@ -114,9 +115,7 @@ def test_nothing_of_it_is_left(simulated, before, dealt):
     assert set(DEALT.glob("*")) == dealt
 
 
-@pytest.mark.parametrize(
-    "ended_by", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.apart)]
-)
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_a_run_ends_what_it_has_started(before, dealt, ended_by):
     run = start("--local", "3", *LONG)
     within(300, is_up, run)
@@ -150,7 +149,6 @@ def test_a_ray_that_does_not_start_is_told_at_once(before):
     assert rays().keys() <= before.keys()
 
 
-@pytest.mark.apart
 def test_a_tenth_of_fifty_nodes_trains_in_each_round(before):
     words = ("--split", "dirichlet:0.1:200", "--set", "sample=0.1", "--set", "evaluate_every=6")
     summary, folder = finish(start("--local", "50", *words, *FEW))
@@ -161,7 +159,6 @@ def test_a_tenth_of_fifty_nodes_trains_in_each_round(before):
     assert rays().keys() <= before.keys()
 
 
-@pytest.mark.apart
 def test_flower_runs_the_app_as_pyproject_declares_it(tmp_path, before):
     """`flwr run`, with a SuperLink of the test's own: the one that Flower would start stays."""
     log, (port,) = tmp_path / "log", free_ports(1)

@@ -1,4 +1,4 @@
-"""`--engine superlink` on this machine: its SuperLink and door, and three real SuperNodes."""
+"""`--engine superlink` here: SuperLink, door, three real SuperNodes. `make test-flower`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from fedrnn.reporting.progress import Display
 from fedrnn.superlink import deployed
 from tests.papers import HOST, make_papers, private
 
+pytestmark = pytest.mark.apart
 NODES = ("pi1", "pi2", "pi3")
 CONFIG = RunConfig(rounds=2, strategy="fedavg", hidden=16, evaluate_every=2, timeout=150.0)
 PATHS = (
@@ -157,11 +158,7 @@ def test_nothing_of_it_is_left(trained, place):
     assert not [p for p in HOME.iterdir() if p.name.startswith("tmp")]
 
 
-@pytest.mark.parametrize(
-    "ended_by",
-    [signal.SIGINT, *(pytest.param(s, marks=pytest.mark.apart)
-                      for s in (signal.SIGTERM, signal.SIGKILL))],
-)  # fmt: skip
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_a_run_ends_what_it_has_started(place, ended_by):
     hosts = {name: {"flower_superlink": place.inventory.superlink} for name in NODES}
     (place.inventory.folder / "hosts.yml").write_text(yaml.safe_dump({"nodes": {"hosts": hosts}}))

@@ -167,10 +167,13 @@ def test_a_round_without_compute_costs_four_bare_echoes_at_most(lab: Lab) -> Non
 
 
 def test_the_same_seed_makes_the_same_model(lab: Lab) -> None:
-    first, again = (run("--rounds", "12", "--seed", "5")["model_sha256"] for _ in range(2))
-    assert first == again  # and another seed another one: test_local.py
-    # Without SSH the nodes hold the same shares in the same order.
-    assert run("--local", str(len(NODES)), "--rounds", "12", "--seed", "5")["model_sha256"] == first
+    """Over SSH and without, where the nodes hold the same shares in the same order.
+
+    Twice over SSH: tests/faults. Another seed, another model: tests/unit/test_server_app.py.
+    """
+    seeded = ("--rounds", "12", "--seed", "5")
+    first, again = run(*seeded), run("--local", str(len(NODES)), *seeded)
+    assert first["model_sha256"] == again["model_sha256"]
 
 
 def test_two_nodes_can_be_chosen_and_averaged(lab: Lab) -> None:

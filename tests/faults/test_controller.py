@@ -12,14 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 from cluster import ROOT, read_until
 from faults import ROUNDS
 
 from fedrnn import former
 
 
-@pytest.mark.quick
 def test_a_controller_killed_in_a_round_resumes_to_the_same_model(start, undisturbed):
     run = start()
     run.until_round(120)

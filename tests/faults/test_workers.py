@@ -38,7 +38,7 @@ def starved(lab, node):
     return told and int(told[1])
 
 
-@pytest.mark.parametrize("how", [pytest.param("killed", marks=pytest.mark.quick), "out of memory"])
+@pytest.mark.parametrize("how", ENDINGS)
 def test_a_run_goes_on_at_once_without_a_worker_that_is(how, start, lab, undisturbed):
     command, reasons = ENDINGS[how]
     before = starved(lab, "pi2")
