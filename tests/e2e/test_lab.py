@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+import labs
 import pytest
 from cluster import CLONE, INVENTORY, ROOT, Lab, ansible_playbook, must
 
@@ -64,6 +65,16 @@ def test_node_is_a_running_debian_without_authorities_of_this_machine(lab: Lab) 
     assert lab.ssh("pi1", "systemctl is-system-running --wait").stdout.strip() == "running"
     assert "bookworm" in lab.ssh("pi1", "cat /etc/os-release").stdout
     assert lab.ssh("pi1", "find /usr/local/share/ca-certificates -type f").stdout == ""
+
+
+def test_nodes_of_one_image_have_an_id_and_a_host_key_of_their_own(lab: Lab) -> None:
+    form = ("container", "inspect", "--format", "{{.ImageName}}")
+    assert {lab.podman(*form, lab.container(node)).strip() for node in NODES} == {labs.image(ROOT)}
+    own = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub"
+    told = [lab.ssh(node, own).stdout.split() for node in NODES]
+    assert all(len(words[0]) == 32 and words[1] == "ssh-ed25519" for words in told), told
+    for ids in zip(*(words[0:3:2] for words in told), strict=True):
+        assert len(set(ids)) == len(NODES), ids
 
 
 def test_what_lab_up_wrote_is_private(lab: Lab) -> None:

@@ -219,7 +219,11 @@ id -u
 def test_a_job_has_bounds(host, probe, variables):
     job = probe("bounds", "for n in $(seq 100); do sleep 20 & done; sleep 20")
     job.start()
-    time.sleep(2)
+    until, there = time.monotonic() + 30, 0
+    while there < 40 and time.monotonic() < until:
+        there = int(host.run("pgrep -c -G fedrnn-wire").stdout)
+    assert there >= 40, "it has not come near its limit"
+    time.sleep(1)
     bound = host.check_output(f"systemctl show -P RuntimeMaxUSec '{job.unit}'")
     asked = host.check_output(f"systemd-analyze timespan {variables['pysyft_job_hours']}h")
     assert asked.endswith(f"Human: {bound}")
