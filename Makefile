@@ -54,7 +54,7 @@ lint: venv ## Style and types
 check: ## Lint, types, units and contracts, without nodes (four minutes)
 	@scripts/test.sh check
 
-test: ## All of check, a browser, nodes, an emulated core (25 minutes; YES=1: no question)
+test: ## All of check, a browser, nodes, an emulated core (half an hour; YES=1: no question)
 	@scripts/test.sh
 
 test-all: ## The longer suites below, one after the other, whatever fails (three hours; YES=1)
