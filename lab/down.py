@@ -89,6 +89,7 @@ def remove_this_clone() -> None:
     """Removes this clone's lab and its tests' labs."""
     if shutil.which("podman"):
         remove(item for item in items() if item.lab == lab_id() or is_of_tests(item))
+    roots = [ROOT, *(path for path in TEST_LABS.glob("*") if path.is_dir())]
     inventory = ROOT / "inventory" / "lab"
     for path in [*(inventory / name for name in GENERATED), TEST_LABS]:
         if path.is_dir():
@@ -98,7 +99,8 @@ def remove_this_clone() -> None:
         else:
             continue
         print(f"removed {path}")
-    shutil.rmtree(run_dir())
+    for root in roots:
+        shutil.rmtree(run_dir(root))
 
 
 def is_of_tests(item: Item) -> bool:
