@@ -43,6 +43,7 @@ class ByGroup(LoadScopeScheduling):
         return group(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody schedules
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByGroup:
     return ByGroup(config, log)
 

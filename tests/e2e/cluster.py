@@ -117,6 +117,10 @@ class Lab:
         )
 
 
+# Trains until it is ended, and says so from round 20 on.
+ENDLESS = ("--rounds", "4000", "--set", "evaluate_every=20")
+
+
 def start_run(*words: str) -> subprocess.Popen[str]:
     """`fedrnn.run` of this clone, as it goes on."""
     return subprocess.Popen(

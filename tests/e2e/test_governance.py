@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cluster import (
+    ENDLESS,
     RESEARCHER,
     ROOT,
     WORKERS,
@@ -141,7 +142,7 @@ def cancel(lab: Lab, name: str) -> None:
 def test_training_code_is_nowhere_but_in_the_job(lab: Lab) -> None:
     found = lab.ssh("pi2", "sudo grep -rl CharRNN /opt /usr/local /home /etc --include=*.py")
     assert found.stdout == ""
-    training = start_run("--rounds", "4000", "--nodes", "pi2")
+    training = start_run("--nodes", "pi2", *ENDLESS)
     try:
         read_until(training, " of 4000")
         processes = lab.ssh("pi2", "ps -eo user,args | grep -c '[p]ython main.py'").stdout

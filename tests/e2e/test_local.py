@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster import ENDLESS
 
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.record import read
@@ -125,7 +126,7 @@ def test_no_process_and_no_folder_is_left(temporary, first):
 
 def test_ctrl_c_keeps_what_there_is(checkout, temporary):
     run = subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", "--local", "2", "--rounds", "5000"],
+        [sys.executable, "-m", "fedrnn.run", "--local", "2", *ENDLESS],
         cwd=checkout,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -133,7 +134,7 @@ def test_ctrl_c_keeps_what_there_is(checkout, temporary):
         start_new_session=True,
     )
     seen = ""
-    while " of 5000" not in seen:
+    while " of 4000" not in seen:
         line = run.stdout.readline()
         assert line, seen
         seen += line
@@ -142,7 +143,7 @@ def test_ctrl_c_keeps_what_there_is(checkout, temporary):
     assert run.returncode == 130, seen + rest
     assert "Traceback" not in rest
     summary = json.loads((checkout / "runs" / "latest" / "summary.json").read_text())
-    assert summary["interrupted"] and summary["rounds"] >= 200 and summary["accuracy"] is None
+    assert summary["interrupted"] and summary["rounds"] >= 20 and summary["accuracy"] is None
     assert (checkout / "runs" / "latest" / "model.safetensors").stat().st_size > 100_000
     assert summary["jobs"] == {"node1": "done", "node2": "done"}
     time.sleep(1)
@@ -152,14 +153,14 @@ def test_ctrl_c_keeps_what_there_is(checkout, temporary):
 def test_a_terminal_that_closes_loses_nothing(checkout, temporary):
     ours, theirs = os.openpty()
     run = subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", "--local", "1", "--rounds", "5000"],
+        [sys.executable, "-m", "fedrnn.run", "--local", "1", *ENDLESS],
         cwd=checkout, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         env={**os.environ, "TERM": "xterm"},
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     )  # fmt: skip
     os.close(theirs)
     seen = b""
-    while not re.search(rb"round [1-9]\d* of 5000", seen):
+    while not re.search(rb"round [1-9]\d* of 4000", seen):
         seen += os.read(ours, 4096)
     os.close(ours)
     run.send_signal(signal.SIGHUP)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from cluster import RESEARCHER, WORKERS, Lab, job_in, read_until, start_run
+from cluster import ENDLESS, RESEARCHER, WORKERS, Lab, job_in, read_until, start_run
 from governed import BOX, NODE, VAR, Governed, governed, key, unit
 
 SLEEPER = "import time\nprint('awake', flush=True)\ntime.sleep(300)\n"
@@ -123,7 +123,7 @@ def test_a_power_cut_in_any_state_is_settled_at_the_next_start(node: Governed) -
 
 
 def test_the_second_of_two_runs_is_told_who_holds_the_node_and_since_when(node: Governed) -> None:
-    first = start_run("--nodes", NODE, "--rounds", "4000")
+    first = start_run("--nodes", NODE, *ENDLESS)
     try:
         job = job_in(read_until(first, " of 4000"))
         second = start_run("--nodes", NODE, "--rounds", "2")
@@ -156,7 +156,7 @@ def impatient(node: Governed) -> Iterator[None]:
 def test_a_job_ends_when_its_controller_has_vanished_for_longer_than_the_limit(
     node: Governed,
 ) -> None:
-    gone = start_run("--nodes", NODE, "--rounds", "4000")
+    gone = start_run("--nodes", NODE, *ENDLESS)
     job = job_in(read_until(gone, " of 4000"))
     gone.kill()
     state: dict[str, Any] = node.wait(job, "failed", "done")

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster import INVENTORY, ROOT, Lab, ansible_playbook, must
+from cluster import ENDLESS, INVENTORY, ROOT, Lab, ansible_playbook, must
 
 from fedrnn.inventory import read_inventory
 from fedrnn.learning.data import PARTS, examples, read_folder
@@ -128,7 +128,7 @@ def test_no_name_of_the_test_part_is_trained_on(lab: Lab, trained: dict, tmp_pat
 
 def test_no_other_account_opens_a_worker_s_socket(lab: Lab) -> None:
     training = subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", "--rounds", "4000", "--nodes", "pi1"],
+        [sys.executable, "-m", "fedrnn.run", "--nodes", "pi1", *ENDLESS],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

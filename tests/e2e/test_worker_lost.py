@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from cluster import ROOT
 
+RUN = ("--rounds", "200", "--hidden", "16", "--set", "evaluate_every=20")
+
 
 def worker_of(owner: str, temporary: str) -> int:
     """The process that trains for this owner, of the run with this temporary folder."""
@@ -38,7 +40,7 @@ def temporary() -> Iterator[str]:
 def test_a_run_goes_on_and_keeps_its_model(tmp_path: Path, temporary: str) -> None:
     shutil.copytree(ROOT / "fedrnn", tmp_path / "fedrnn")
     run = subprocess.Popen(
-        [sys.executable, "-m", "fedrnn.run", "--local", "2", "--rounds", "200"],
+        [sys.executable, "-m", "fedrnn.run", "--local", "2", *RUN],
         cwd=tmp_path, env={**os.environ, "TMPDIR": temporary},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
