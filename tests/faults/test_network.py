@@ -103,10 +103,12 @@ def test_a_path_with_a_delay_of_200_ms_costs_200_ms_a_round(start, tmp_path, und
 
 
 @pytest.mark.quick
-def test_an_sshd_that_is_restarted_with_its_sessions_killed_is_reached_anew(
-    start, lab, undisturbed
-):
-    run = start()
+def test_an_sshd_that_is_restarted_with_its_sessions_killed_is_reached_anew(start, lab):
+    """In a quarter of the rounds: accuracy is not the point."""
+    few = ("--rounds", str(ROUNDS // 4))
+    undisturbed = start(*few)
+    assert undisturbed.end() == 0, undisturbed.said
+    run = start(*few)
     run.until_round(5)
     root(lab, "pi1", "systemctl restart ssh; pkill -9 -f '[s]shd: fedrnn'")
     assert run.end() == 0, run.said
