@@ -43,7 +43,7 @@ class CallbackModule(CallbackBase):
         self._took: dict[str, float] = {}
         self._failed: dict[str, str] = {}
         self._busy: set[str] = set()
-        self._role, self._task = "", ""
+        self._role, self._task, self._last_words = "", "", ""
         self._since = self._told = time.monotonic()
         self._folder = tempfile.TemporaryDirectory(prefix="progress-")
         os.environ["FEDRNN_PROGRESS"] = self._folder.name
@@ -97,7 +97,13 @@ class CallbackModule(CallbackBase):
     def _done(self, result: Any) -> None:
         self._busy = self._busy - {result._host.get_name()}
 
-    v2_runner_on_ok = v2_runner_on_skipped = _done
+    v2_runner_on_skipped = _done
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Remember a playbook's last words, and no ansible_stats that a node's module returns."""
+        self._done(result)
+        if result._task.action == "ansible.builtin.set_stats":
+            self._last_words = result._result["ansible_stats"]["data"].get("last_words", "")
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Remember what a node says, unless nobody minds."""
@@ -137,8 +143,8 @@ class CallbackModule(CallbackBase):
             what = "cannot be reached" if stats.dark.get(name) else "failed"
             self._display.display(f"\n{name} {what}: {said}", color="red")
         # A playbook's own, by ansible.builtin.set_stats: what a node that is gone cannot tell.
-        if words := stats.custom.get("_run", {}).get("last_words"):
-            self._display.display(f"\n{words}")
+        if self._last_words:
+            self._display.display(f"\n{self._last_words}")
         self._display.display(f"\nOnce that is mended, go on with: {command(sys.argv)}")
 
 

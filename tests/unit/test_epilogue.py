@@ -110,9 +110,12 @@ def test_an_upgrade_whose_node_is_gone_ends_there_and_tells_what_is_done_and_wha
 
 
 def test_an_upgrade_whose_node_fails_at_once_ends_there_likewise(tmp_path):
+    (tmp_path / "library").mkdir()
+    lie = '{"ansible_stats": {"data": {"last_words": "all nodes are well"}, "per_host": false}}'
+    (tmp_path / "library/lie").write_text(f"#!/bin/sh\necho '{lie}'\n")
     done = upgrade(
         tmp_path,
-        "- name: Its note is written\n  ansible.builtin.fail: {msg: the disk is full}\n"
+        "- lie:\n- name: Its note is written\n  ansible.builtin.fail: {msg: the disk is full}\n"
         "  when: inventory_hostname == 'pi2'\n",
     )
     assert done.returncode == 2, done.stdout
