@@ -20,6 +20,7 @@ PREFLIGHT = Path(__file__).parents[2] / "roles" / "preflight"
 sys.path.append(str(PREFLIGHT / "files"))
 import checks  # noqa: E402 - the role's files are no package
 from findings import KINDS  # noqa: E402 - as above
+from questions import malformed  # noqa: E402 - as above
 
 PROBE = "\n".join(
     path.read_text(encoding="utf-8")
@@ -59,7 +60,10 @@ def glance(name: str, text: str) -> Row:
         told = checks.Answers.parse(f"{text}\n@ end\n" if "@ clock" in text else text)
     except ValueError as error:
         return unreachable(name, f"it answered with something else: {error}")
+    odd = malformed(told.lines)
+    told = checks.Answers({one: said for one, said in told.lines.items() if one not in odd})
     problems, notices = _found(told)
+    notices += [f"its answer to {one} is malformed" for one in odd]
     if "told" in told.lines and not told["installed"]:
         notices.append("fedrnn is not installed there: `ansible-playbook -i INVENTORY site.yml`")
     if "told" not in told.lines:
@@ -89,12 +93,9 @@ def _found(told: Any) -> tuple[list[str], list[str]]:
     problems: list[str] = []
     notices: list[str] = []
     for look in (checks.board, checks.disk):
-        try:
-            for kind, values in look(told, _wanted()):
-                line = f"it {KINDS[kind].says.format(**values)}"
-                (notices if PAST in line else problems).append(printable(line))
-        except (ValueError, IndexError, KeyError):
-            notices.append(f"what it tells of its {look.__name__} cannot be read")
+        for kind, values in look(told, _wanted()):
+            line = f"it {KINDS[kind].says.format(**values)}"
+            (notices if PAST in line else problems).append(printable(line))
     if told.first("datasite_failed") == "failed":
         problems.append("its datasite has failed: `journalctl -u fedrnn-datasite` there says why")
     if told["drained"]:

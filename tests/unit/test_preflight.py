@@ -5,6 +5,7 @@ can tell (voltage, heat, firmware, wifi) is told here in the words of the real c
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ FILES = ROOT / "roles" / "preflight" / "files"
 sys.path.insert(0, str(FILES))
 from findings import KINDS  # noqa: E402
 from judge import judge  # noqa: E402
+from questions import QUESTIONS, malformed  # noqa: E402
 
 HEALTHY = {
     "clock": "1795595365\n1795595367",
@@ -178,6 +180,18 @@ CASES = {
         ({"apt_locks": "/var/lib/dpkg/lock-frontend 812 unattended-upgr"}, "unattended-upgr"),
     ],
     "half-configured": [({"unconfigured": "python3-numpy\nlibc6"}, "python3-numpy libc6")],
+    "malformed": [
+        ({"address": "192.168.1.21 pi2"}, "malformed answer to: address"),
+        ({"address": "192.168.1.21\n192.168.1.22"}, "malformed answer to: address"),
+        ({"python": "../../../etc/3.11"}, "malformed answer to: python"),
+        ({"python": "3.²"}, "malformed answer to: python"),
+        ({"packages": "python3-numpy;reboot"}, "malformed answer to: packages"),
+        ({"stray": "/usr/local/lib/$(reboot)"}, "malformed answer to: stray"),
+        ({"swap_own": "../../../../tmp/tasks"}, "malformed answer to: swap_own"),
+        ({"disk": "/dev/root", "clock": "²\n²"}, "malformed answer to: clock, disk"),
+        ({"swaps": f"/swapfile file {'9' * 5000} 0 -2"}, "malformed answer to: swaps"),
+        ({"memory": "MemTotal: 9 kB\x1b[2J"}, "malformed answer to: memory"),
+    ],
 }  # fmt: skip
 ONE_BY_ONE = [(kind, *case) for kind, cases in CASES.items() for case in cases]
 
@@ -201,7 +215,7 @@ def test_a_problem_is_found_alone_and_in_words(
 
 
 def test_an_old_python_gets_the_lock_of_the_one_that_is_built(tmp_path: Path) -> None:
-    built = {"pi1": node(said(python="3.9", python_built="2411c7"))}
+    built = {"pi1": node(said(python="3.9", python_built="2411c7" + 58 * "0"))}
     report = report_on(tmp_path, **built)
     assert report["findings"] == [] and report["locks"] == {"pi1": "aarch64-cp311"}
 
@@ -298,6 +312,35 @@ def test_no_kind_of_problem_is_without_its_test() -> None:
     elsewhere = {"unreachable", "host-key", "ssh-key", "answer", "variable"}
     elsewhere |= {"same-address", "same-name", "same-machine"}
     assert set(KINDS) == set(CASES) | elsewhere
+
+
+LIES = (
+    "", "²", "-", "9" * 5000, "{node}", "{{ 1 }}", "\x1b[2J", "no ", "../../x", "a\n" * 60_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES, ids=range(len(LIES)))
+def test_no_answer_raises_or_harms_another_node(tmp_path: Path, lie: str) -> None:
+    nodes = {f"pi{n}": node(said(**{name: lie})) for n, name in enumerate(QUESTIONS)}
+    nodes["honest"] = node(
+        said(hostname="honest", machine="1", addresses=""), address="192.168.1.9"
+    )
+    report = report_on(tmp_path, **nodes)
+    assert "honest" not in report["stopped"]
+    for answers in report["told"].values():
+        assert set(answers) == set(QUESTIONS) and not malformed(answers)
+
+
+def test_a_question_that_nobody_asked_is_dropped(tmp_path: Path) -> None:
+    report = report_on(tmp_path, pi1=node(said(wheelhouse_cache="/home/me")))
+    assert "wheelhouse_cache" not in report["told"]["pi1"]
+
+
+def test_every_question_of_the_probe_has_its_pattern() -> None:
+    asked = "".join((ROOT / name).read_text() for name in
+                    ("roles/preflight/files/probe.sh", "fedrnn/reporting/nodes.sh"))  # fmt: skip
+    names = re.findall(r"(?m)^\s*ask (\w+)|@ (\w+)\\n", asked)
+    assert {"".join(name) for name in names} - {"end"} == set(QUESTIONS)
 
 
 def test_every_problem_is_in_the_troubleshooting_guide() -> None:

@@ -89,6 +89,11 @@ def lock_name(told: Answers, wanted: Wanted) -> str:
     return f"{machine}-cp{python.replace('.', '')}"
 
 
+def locks(wanted: Wanted) -> dict[str, Path]:
+    """Return the locks of wheels that there are, by name."""
+    return {path.stem: path for path in sorted(wanted.locks.glob("*-cp*.txt"))}
+
+
 def check(answers: Answers, wanted: Wanted) -> Iterator[Found]:
     """Yield everything that is wrong with a node."""
     for look in (account, image, python, memory, disk, board, network, packages):
@@ -124,15 +129,15 @@ def image(told: Answers, wanted: Wanted) -> Iterator[Found]:
     if version(told.python) < version(wanted.python) and not told["python_built"]:
         yield "old-python", {"found": told.python, "wanted": wanted.python}
     name = lock_name(told, wanted)
-    lock = wanted.locks / f"{name}.txt"
-    if not lock.exists():
-        names = ", ".join(sorted(path.stem for path in wanted.locks.glob("*-cp*.txt")))
+    there = locks(wanted)
+    if name not in there:
+        names = ", ".join(there)
         yield (
             "lock",
             {"userland": userland, "python": told.python, "lock": name, "locks": names},
         )
         return
-    yield from torch(told, name, lock.read_text(encoding="utf-8"))
+    yield from torch(told, name, there[name].read_text(encoding="utf-8"))
 
 
 def torch(told: Answers, name: str, lock: str) -> Iterator[Found]:

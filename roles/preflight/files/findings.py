@@ -48,6 +48,11 @@ KINDS = {
         "answered with something other than a shell's reply: {said}",
         "`ssh {user}@{address} true` must print nothing: look at ~/.bashrc and /etc/profile there",
     ),
+    "malformed": Kind(
+        "sent a malformed answer to: {questions}",
+        "roles/preflight/files/probe.sh has the command of each question: look at what it prints"
+        " on the node. If nothing explains it, somebody else may control the node: flash its card",
+    ),
     "sudo": Kind(
         "does not let {user} become root without a password: {said}",
         f"Images since April 2026 ask for one. On the node: {PASSWORDLESS}; or run Ansible with"

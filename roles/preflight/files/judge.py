@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from checks import Answers, Found, Wanted, check, lock_name
+from checks import Answers, Found, Wanted, check, lock_name, locks
 from findings import KINDS
+from questions import QUESTIONS, malformed
 
 Node = dict[str, Any]
 
@@ -35,6 +36,8 @@ def judge_one(node: Node, answers: Answers | None, wanted: Wanted) -> list[Found
         return [("unreachable", {"said": said})]
     if answers is None:
         return [("answer", {"said": said[-200:]})]
+    if node["malformed"]:
+        return [("malformed", {"questions": ", ".join(node["malformed"])})]
     found = list(check(answers, wanted))
     # With --ask-become-pass Ansible becomes root where the probe could not.
     return [one for one in found if one[0] != "sudo" or not node["root"]]
@@ -94,6 +97,8 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
             told[name] = Answers.parse(node["answer"])
         except ValueError as error:
             node["said"] = node["said"] or str(error)
+        else:
+            node["malformed"] = malformed(told[name].lines)
     found = [
         (name, one)
         for name, node in nodes.items()
@@ -102,16 +107,18 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
             *judge_one(node, told.get(name), wanted),
         ]
     ]
+    told = {name: answers for name, answers in told.items() if not nodes[name]["malformed"]}
     for a, b in combinations(told, 2):
         found += [(b, one) for one in judge_pair(a, nodes[b], told[b], nodes[a], told[a])]
     findings = [report(name, nodes[name], *one) for name, one in found]
+    fitting = {name: lock_name(answers, wanted) for name, answers in told.items()}
     findings.sort(key=lambda one: (list(nodes).index(one["node"]), not one["stops"]))
     return {
         "findings": findings,
         "table": table(findings),
         "stopped": sorted({one["node"] for one in findings if one["stops"]}),
-        "locks": {name: lock_name(answers, wanted) for name, answers in told.items()},
-        "told": {name: answers.lines for name, answers in told.items()},
+        "locks": {name: one for name, one in fitting.items() if one in locks(wanted)},
+        "told": {name: {one: answers[one] for one in QUESTIONS} for name, answers in told.items()},
         "nodes": sorted(nodes),
     }
 
