@@ -105,10 +105,10 @@ def host(node: str, variables: dict, sockets: str, request: pytest.FixtureReques
         return str(variables.get(name, default)).replace("{{ inventory_dir }}", folder)
 
     options = [
-        *shlex.split(given("ansible_ssh_common_args")),
+        # The pinned host keys first: ssh takes the first word on each option.
+        *shlex.split(f"{given('ansible_ssh_args')} {given('ansible_ssh_common_args')}"),
         *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "LogLevel=ERROR"),
-        *("-o", "ControlMaster=auto", "-o", "ControlPersist=20"),
-        *("-o", f"ControlPath={sockets}/%C"),
+        *("-o", "ControlMaster=auto", "-o", f"ControlPath={sockets}/%C"),
     ]
     if key := given("ansible_ssh_private_key_file"):
         options += ["-i", key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_what_the_owner_has_installed_since_stays_and_what_roles_brought_goes() 
 def test_nodes_of_two_inventories_are_not_reset_by_the_name_of_one(tmp_path: Path) -> None:
     given = []
     for name, node in (("home", "pi1"), ("lab", "pi2")):
-        (tmp_path / name).mkdir()
+        shutil.copytree(ROOT / "inventory/example", tmp_path / name)
         # No node that answers, lest this test reset anything.
         host = f"{node}: {{ansible_host: 127.0.0.1, ansible_port: 1}}"
         (tmp_path / name / "hosts.yml").write_text(f"nodes: {{hosts: {{{host}}}}}\n")
