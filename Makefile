@@ -68,8 +68,8 @@ test-python: venv ## Build Python on a node of Debian 11, and all that stands on
 test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
 	pytest --verbose -m apart tests/e2e/test_mixed.py
 
-test-reset: venv ## Two nodes upgraded and taken back to what they were (six minutes)
-	pytest --verbose -m apart tests/e2e/test_back_again.py
+test-reset: venv ## Two nodes upgraded and taken back to what they were; a lying node (seven minutes)
+	pytest --verbose -m apart tests/e2e/test_back_again.py tests/e2e/test_lying_node.py
 
 test-locks: venv ## Every wheel of every lock for a Pi is on the index, with its hash (700 MB)
 	pytest --verbose -m "apart or download" tests/e2e/test_locks.py
