@@ -44,6 +44,7 @@ class Site:
         if not self.key.exists():
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f"]
             subprocess.run([*command, str(self.key)], check=True)
+        (self.inventory / "known_nodes").unlink(missing_ok=True)  # a new card, a new node
         variables = self.inventory / "group_vars"
         variables.unlink(missing_ok=True)
         variables.symlink_to(ROOT / "inventory" / "lab" / "group_vars")

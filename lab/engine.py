@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "lab"
-GENERATED = ("ports.yml", "known_hosts", "known_hosts.old", "keys")  # beside the inventory
+# What playbooks make beside the inventory.
+GENERATED = ("ports.yml", "known_hosts", "known_hosts.old", "known_nodes", "keys")
 IMAGES = CACHE / "images"  # what other clones may link to: it names no clone
 LABEL = "org.fedrnn.lab"
 PATH_LABEL = "org.fedrnn.path"  # the clone's path, percent-encoded: podman splits labels at spaces

@@ -71,6 +71,7 @@ def glance(name: str, text: str) -> Row:
     return {
         "node": name,
         "reachable": True,
+        "identity": told.identity if "identity" in told.lines else None,
         "model": _model(told),
         "os": told.first("pretty") or None,
         "kernel": told.first("kernel_release") or None,

@@ -41,6 +41,7 @@ OWN = "os,pysyft,dataset"  # the rest, and the names and addresses of the other 
 FORGET = """
 rm -f /etc/ssh/ssh_host_*
 : > /etc/machine-id
+rm /opt/fedrnn/.identity
 printf '127.0.0.1\\tlocalhost\\n' > /etc/hosts
 sync
 """

@@ -45,6 +45,9 @@ MemTotal:         927876 kB
 /dev/mmcblk0p2 / ext4 rw,noatime 0 0
 /dev/mmcblk0p1 /boot/firmware vfat rw,relatime 0 0
 
+@ identity
+0123456789abcdef0123456789abcdef
+
 @ installed
 yes
 
@@ -102,10 +105,11 @@ def said(old: str, new: str) -> dict:
 def test_a_healthy_pi_is_told_in_full():
     row = glance("pi1", PI3)
     assert row == {
-        "node": "pi1", "reachable": True, "model": "Raspberry Pi 3 Model B Plus Rev 1.3",
-        "os": "Debian GNU/Linux 13 (trixie)", "kernel": "6.12.47+rpt-rpi-v8",
-        "uptime_seconds": 93784.26, "celsius": 52.616, "throttled": "no",
-        "memory_mb": {"total": 906, "free": 500}, "swap_mb": {"total": 1023, "used": 51},
+        "node": "pi1", "reachable": True, "identity": "0123456789abcdef" * 2,
+        "model": "Raspberry Pi 3 Model B Plus Rev 1.3", "os": "Debian GNU/Linux 13 (trixie)",
+        "kernel": "6.12.47+rpt-rpi-v8", "uptime_seconds": 93784.26, "celsius": 52.616,
+        "throttled": "no", "memory_mb": {"total": 906, "free": 500},
+        "swap_mb": {"total": 1023, "used": 51},
         "disk": {"total_mb": 29613, "free_mb": 24515}, "card_errors": 0, "python": "3.13.5",
         "torch": "2.9.1", "pysyft": "0.10.0", "datasite": "listens",
         "last_job": {"job": "train-20261125-150844-660354", "status": "done"},

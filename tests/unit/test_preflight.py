@@ -85,7 +85,7 @@ def node(answer: str, **more: object) -> dict:
     }
 
 
-def report_on(tmp_path: Path, **nodes: dict) -> dict:
+def report_on(tmp_path: Path, inventory: list | None = None, **nodes: dict) -> dict:
     locks = tmp_path / "locks"
     locks.mkdir(exist_ok=True)
     for name, text in LOCKS.items():
@@ -108,7 +108,8 @@ def report_on(tmp_path: Path, **nodes: dict) -> dict:
         "internet": True,
         "locks": str(locks),
     }
-    return judge({"roles": str(tmp_path), "wanted": wanted, "nodes": nodes})
+    question = {"roles": str(tmp_path), "wanted": wanted, "nodes": nodes, "identity_only": False}
+    return judge({**question, "inventory": inventory or [[name, "", 22] for name in nodes]})
 
 
 def found(report: dict) -> list[tuple[str, str]]:
@@ -301,6 +302,7 @@ def test_the_judge_is_a_program(tmp_path: Path) -> None:
     )
     question["wanted"] = {**wanted, "distributions": {}, "python": "3", "internet": False}
     question["wanted"]["locks"] = str(tmp_path)
+    question |= {"inventory": [], "identity_only": False}
     done = subprocess.run(
         [sys.executable, FILES / "judge.py"],
         input=json.dumps(question), capture_output=True, text=True, check=True,
@@ -311,6 +313,7 @@ def test_the_judge_is_a_program(tmp_path: Path) -> None:
 def test_no_kind_of_problem_is_without_its_test() -> None:
     elsewhere = {"unreachable", "host-key", "ssh-key", "answer", "variable"}
     elsewhere |= {"same-address", "same-name", "same-machine"}
+    elsewhere |= {"exchanged", "identity", "renamed", "same-identity", "unpinned"}  # test_identity
     assert set(KINDS) == set(CASES) | elsewhere
 
 

@@ -58,6 +58,12 @@ class Answers:
         return next(iter(self[name]), "")
 
     @property
+    def identity(self) -> str:
+        """The identity of the node, or an empty string."""
+        told = self["identity"]
+        return told[0] if len(told) == 1 and re.fullmatch("[0-9a-f]{32}", told[0]) else ""
+
+    @property
     def python(self) -> str:
         """The version of python3, as 3.11."""
         return self.first("python")

@@ -39,6 +39,12 @@ KINDS = {
         " between you and the node. If you trust it: `ssh-keygen -R '{known_as}' -f"
         " '{known_hosts}'`, then pin the new key as docs/your-own-pis.md shows",
     ),
+    "exchanged": Kind(
+        "is not at its address: {other} answers there, as its {what} shows",
+        "Correct ansible_host of {node} and {other} in the inventory, or give both their addresses"
+        " back in the router. Pin host keys again only as docs/nodes.md shows. To look again:"
+        " `ansible-playbook -i '{inventory}' playbooks/preflight.yml`",
+    ),
     "ssh-key": Kind(
         "does not let {user} in: {said}",
         "`ssh-copy-id {user}@{address}` brings your key to the node; ansible_user in the inventory"
@@ -62,6 +68,29 @@ KINDS = {
         "has no home directory for {user} that it can write to ({home}), where Ansible works",
         "On the node, as root: `mkhomedir_helper {user}`, or `install -d -o {user} -g {user}"
         " {home}`",
+    ),
+    # Which node it is: see role identity.
+    "identity": Kind(
+        "shows {shown} identity, and is not the node that was pinned: its card was flashed anew, or"
+        " another machine has its address",
+        "If you have replaced it: `sed -i '/^{node} /d' '{inventory}/known_nodes'`, then"
+        " `ansible-playbook -i '{inventory}' site.yml`. If not, correct its address: docs/nodes.md",
+    ),
+    "renamed": Kind(
+        "shows the identity that is pinned for {other}, which the inventory does not have",
+        "If you have renamed {other}: `sed -i 's/^{other} /{node} /' '{inventory}/known_nodes'`. If"
+        " not, correct its address: docs/nodes.md",
+    ),
+    "same-identity": Kind(
+        "shows the identity of {other}: their cards are copies of each other",
+        "On the copy: `sudo rm /opt/fedrnn/.identity`; here, if it is pinned:"
+        " `sed -i '/^{node} /d' '{inventory}/known_nodes'`. Then site.yml gives it one of its own",
+    ),
+    "unpinned": Kind(
+        "shows an identity that is not pinned here: another controller, or another copy of the"
+        " inventory, has provisioned it",
+        "site.yml pins it. To compare it first, copy known_nodes from there",
+        stops=False,
     ),
     # What was written to the card.
     "release": Kind(
@@ -237,3 +266,8 @@ KINDS = {
         " what there is",
     ),
 }
+# Those that say whether it is the node that is meant; playbooks/reset.yml asks no more.
+OF_IDENTITY = {
+    "unreachable", "host-key", "exchanged", "ssh-key", "answer", "identity", "renamed",
+    "same-identity", "unpinned", "same-address",
+}  # fmt: skip

@@ -1,15 +1,18 @@
 """Judge all nodes at once: `judge.py < QUESTION.json > REPORT.json`, on the controller.
 
-The question is `{"roles": FOLDER, "wanted": {…}, "nodes": {NAME: {…}}}` as vars/main.yml makes it;
-a node's `answer` is what probe.sh printed. The report has `findings`, the `table` of them for
-people, `stopped` (the nodes that cannot be provisioned), and by node `locks` and what was `told`.
+The question is `{"roles": FOLDER, "wanted": {…}, "nodes": {NAME: {…}}, "inventory": [[NAME, HOST,
+PORT], …], "identity_only": false}` as vars/main.yml makes it; a node's `answer` is what probe.sh
+printed. The report has `findings`, the `table` of them for people, `stopped` (the nodes that cannot
+be provisioned), and by node `locks`, what was `told`, and the `identities` that they are to have.
 """
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import re
+import secrets
 import sys
 from collections.abc import Iterator
 from itertools import combinations
@@ -18,18 +21,30 @@ from typing import Any
 
 import yaml
 from checks import Answers, Found, Wanted, check, lock_name, locks
-from findings import KINDS
+from findings import KINDS, OF_IDENTITY
+from identity import Address, key_holder, mistaken
 from questions import QUESTIONS, malformed
+
+sys.path.append(str(Path(__file__).parents[2] / "identity" / "files"))
+import known_nodes
 
 Node = dict[str, Any]
 
 
-def judge_one(node: Node, answers: Answers | None, wanted: Wanted) -> list[Found]:
+def judge_one(
+    name: str,
+    node: Node,
+    answers: Answers | None,
+    wanted: Wanted,
+    inventory: dict[str, Address],
+) -> list[Found]:
     """Return what is wrong with one node, be it only that it does not answer."""
     said = re.sub(r"^Task failed: |Failed to connect to the host via ssh: |\s+", " ", node["said"])
     said = " ".join(said.split())
     if node["unreachable"]:
         if re.search("host key|HOST IDENTIFICATION", said, re.IGNORECASE):
+            if other := asyncio.run(key_holder(name, inventory, Path(node["known_hosts"]))):
+                return [("exchanged", {"other": other, "what": "host key"})]
             return [("host-key", {"said": said})]
         if "Permission denied" in said:
             return [("ssh-key", {"said": said})]
@@ -60,6 +75,20 @@ def judge_pair(
         yield "same-name", {**who, "hostname": told.first("hostname")}
     if told["machine"] and told["machine"] == of_other["machine"]:
         yield "same-machine", who
+    if told.identity and told.identity == of_other.identity:
+        yield "same-identity", who
+
+
+def judge_identity(
+    name: str, told: dict[str, Answers], pins: dict[str, str], inventory: dict[str, Address]
+) -> Iterator[Found]:
+    """Yield what is wrong with the identity of a node, if judge_pair does not say it."""
+    own = told[name]
+    hostname = own.first("hostname") if own["installed"] else ""
+    for kind, details in mistaken(name, own.identity, pins, inventory, hostname):
+        other = told.get(str(details.get("other")))
+        if not (own.identity and other and other.identity == own.identity):
+            yield kind, details
 
 
 def known_variables(roles: Path) -> set[str]:
@@ -91,6 +120,9 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
     wanted = Wanted(**{**question["wanted"], "locks": Path(question["wanted"]["locks"])})
     known = known_variables(Path(question["roles"]))
     nodes: dict[str, Node] = question["nodes"]
+    inventory = {name: (host or name, int(port)) for name, host, port in question["inventory"]}
+    folders = {node["inventory"] for node in nodes.values()}
+    pins = {folder: known_nodes.read(Path(folder, "known_nodes")) for folder in folders}
     told: dict[str, Answers] = {}
     for name, node in nodes.items():
         try:
@@ -104,12 +136,17 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
         for name, node in nodes.items()
         for one in [
             *unknown_variables(node["variables"], known),
-            *judge_one(node, told.get(name), wanted),
+            *judge_one(name, node, told.get(name), wanted, inventory),
         ]
     ]
     told = {name: answers for name, answers in told.items() if not nodes[name]["malformed"]}
+    for name in told:
+        own = pins[nodes[name]["inventory"]]
+        found += [(name, one) for one in judge_identity(name, told, own, inventory)]
     for a, b in combinations(told, 2):
         found += [(b, one) for one in judge_pair(a, nodes[b], told[b], nodes[a], told[a])]
+    if question["identity_only"]:
+        found = [(name, one) for name, one in found if one[0] in OF_IDENTITY]
     findings = [report(name, nodes[name], *one) for name, one in found]
     fitting = {name: lock_name(answers, wanted) for name, answers in told.items()}
     findings.sort(key=lambda one: (list(nodes).index(one["node"]), not one["stops"]))
@@ -119,6 +156,9 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
         "stopped": sorted({one["node"] for one in findings if one["stops"]}),
         "locks": {name: one for name, one in fitting.items() if one in locks(wanted)},
         "told": {name: {one: answers[one] for one in QUESTIONS} for name, answers in told.items()},
+        "identities": {
+            name: answers.identity or secrets.token_hex(16) for name, answers in told.items()
+        },
         "nodes": sorted(nodes),
     }
 
@@ -150,4 +190,7 @@ def table(findings: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    json.dump(judge(json.load(sys.stdin)), sys.stdout)
+    try:
+        json.dump(judge(json.load(sys.stdin)), sys.stdout)
+    except known_nodes.PinError as error:
+        sys.exit(str(error))

@@ -68,6 +68,8 @@ ask swap_own 'if [ -e /etc/rpi/swap.conf ]; then echo rpi-swap; elif [ -e /etc/d
 ask disk 'df -Pk /opt | tail -n 1'
 ask mounts 'grep -E " (/|/boot|/boot/firmware|/opt|/var) " /proc/mounts'
 ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
+# Which node this is, as role identity has noted it.
+ask identity 'head -c 64 /opt/fedrnn/.identity'
 # What role reset has noted before anything was changed.
 ask before 'ls /opt/fedrnn/.before.json'
 # A unit of the owner's own, a mask of it, or a line of fstab, which a unit of ours would overrule.
