@@ -39,12 +39,15 @@ class ClusterError(RuntimeError):
 
 def ssh_links(inventory: Inventory, nodes: tuple[Node, ...]) -> dict[str, tuple[Link, str]]:
     """Return a link and the data owner by node name."""
+    from fedrnn.pins import Pins  # only now: --local needs nothing of the roles
+
     links: dict[str, tuple[Link, str]] = {}
+    pins = Pins(inventory)
     for node in nodes:
         address = SSHAddress(
             node.host, node.port, inventory.key, inventory.known_hosts, jump=node.jump
         )
-        links[node.name] = (SSHLink(node.name, address), node.owner)
+        links[node.name] = (SSHLink(node.name, address, pins), node.owner)
     return links
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from fedrnn.datasite.layout import printable
 from fedrnn.inventory import DEFAULT, Inventory, InventoryError, Node, read_inventory
+from fedrnn.pins import Pins
 from fedrnn.reporting.glance import PROBE, Row, glance, unreachable
 from fedrnn.reporting.tables import fit
 
@@ -44,6 +45,7 @@ async def ask(inventory: Inventory, node: Node) -> Row:
     """Return the row of one node, whatever becomes of it."""
     if not inventory.known_hosts.is_file():
         return unreachable(node.name, f"its host key is not pinned: no {inventory.known_hosts}")
+    pins = Pins(inventory)
     question = f"ASKED_AT={int(time.time())}\nTHOROUGH=no\nSITES=''\n{PROBE}"
     try:
         async with (
@@ -53,9 +55,16 @@ async def ask(inventory: Inventory, node: Node) -> Row:
             done = await connection.run(f"sh -c {shlex.quote(question)}", errors="replace")
     except TimeoutError:
         return unreachable(node.name, f"it does not answer within {SECONDS:.0f} s")
+    except asyncssh.HostKeyNotVerifiable as error:
+        wrong = await pins.of_key(node.name)
+        return unreachable(node.name, f"it {wrong}" if wrong else printable(str(error)))
     except (OSError, ValueError, asyncssh.Error) as error:  # ValueError: a damaged key or pin
         return unreachable(node.name, printable(str(error) or type(error).__name__))
-    return glance(node.name, str(done.stdout)[:MOST_TOLD])
+    row = glance(node.name, str(done.stdout)[:MOST_TOLD])
+    shown = row.get("identity")
+    if shown is not None and (wrong := pins.of_identity(node.name, shown)):
+        row["problems"].insert(0, f"it {wrong}")
+    return row
 
 
 async def ask_all(inventory: Inventory, nodes: tuple[Node, ...]) -> list[Row]:

@@ -37,6 +37,7 @@ class NotebookNode:
 
     def submit_python_job(self, code_path: str | Path, job_name: str) -> None:
         """Submit a file or a folder; the owner decides. Raises LinkError when it is refused."""
+        self._loop.run(self.client.describe())  # refuses another node than the one that is meant
         self._loop.run(self.client.submit(Path(code_path), job_name))
 
     def status(self, job_name: str) -> dict[str, Any]:

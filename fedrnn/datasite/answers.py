@@ -62,6 +62,11 @@ def description(data: bytes, owner: str) -> dict[str, Any]:
     return {field: told.get(field) for field in known}
 
 
+def identity(data: bytes, owner: str) -> str:
+    """Return the identity that a node's description shows, "" for none; raises AnswerError."""
+    return str(_table(data, owner, "description").get("identity", ""))
+
+
 def state(data: bytes, owner: str, job: str) -> dict[str, Any]:
     """Return the state of the job that was asked for. Raises AnswerError for any other answer."""
     told = _table(data, owner, "state")

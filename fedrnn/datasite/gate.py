@@ -3,7 +3,7 @@
 A forced command bound to the sender of a key. It knows six verbs, runs nothing that it is told
 to run, and reads only what the datasite has published for this sender:
 
-    describe         the data sets: schema, labels, counts, mock sample (JSON)
+    describe         the data sets: schema, labels, counts, mock sample; which node this is (JSON)
     submit JOB       a job as a tar stream on standard input
     status [JOB]     the state of a job, or of all of them (JSON)
     results [JOB]    what the owner shares of the data sets, or of a job, as a tar stream
@@ -46,14 +46,15 @@ MAX_NOTE = 400  # characters of a refusal in the node's journal
 
 
 def describe(site: Site, sender: str) -> None:
-    """Print what the datasite has published about its data sets."""
+    """Print what the datasite has published about its data sets, and the node's identity."""
     published = site.published(sender) / "describe.json"
     if not published.is_file():
         raise Refused(
             f"this node has published nothing for {sender}: "
             "the dataset role has not run, or the owner does not know this researcher"
         )
-    print(published.read_text())
+    identity = site.identity.read_text().strip() if site.identity.is_file() else ""
+    print(json.dumps({**json.loads(published.read_text()), "identity": identity}))
 
 
 def submit(site: Site, sender: str, job: str) -> None:

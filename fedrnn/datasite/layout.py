@@ -63,6 +63,7 @@ class Site(NamedTuple):
     etc: Path = Path("/etc/fedrnn")
     var: Path = Path("/var/lib/fedrnn")
     run: Path = Path("/run/fedrnn")
+    identity: Path = Path("/opt/fedrnn/.identity")  # which node this is: role identity
 
     @classmethod
     def at(cls, root: str | Path | None) -> Site:
@@ -70,7 +71,7 @@ class Site(NamedTuple):
         if root is None:
             return cls()
         base = Path(root)
-        return cls(base / "etc", base / "var", base / "run")
+        return cls(base / "etc", base / "var", base / "run", base / "identity")
 
     @property
     def syftbox(self) -> Path:

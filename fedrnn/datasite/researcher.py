@@ -13,16 +13,19 @@ from typing import Any, Protocol
 from syft_datasets.dataset_manager import SyftDatasetManager
 from syft_job import JobClient, JobInfo, SyftJobConfig
 
-from fedrnn.datasite.answers import description, state, unpack
+from fedrnn.datasite.answers import description, identity, state, unpack
 from fedrnn.datasite.job_code import RUN
 from fedrnn.datasite.layout import MAX_BYTES
 
 
 class Gate(Protocol):
-    """What is needed of a link: one verb and its output."""
+    """What is needed of a link: one verb and its output, and whether it leads to the right node."""
 
     async def call(self, command: str, data: bytes = b"") -> bytes:
         """Run one verb to its end and return its output."""
+
+    def verify(self, identity: str) -> None:
+        """Raise LinkError if the node that shows this identity is not the one that is meant."""
 
 
 class NodeClient:
@@ -41,7 +44,9 @@ class NodeClient:
 
     async def describe(self) -> dict[str, Any]:
         """Return the node's data set in counts, its mock sample, and what the node runs."""
-        return description(await self.gate.call("describe"), self.owner)
+        told = await self.gate.call("describe")
+        self.gate.verify(identity(told, self.owner))
+        return description(told, self.owner)
 
     async def submit(self, code: Path, name: str, entrypoint: str | None = None) -> Path:
         """Submit a file or a folder of Python as a PySyft job; return its folder here."""

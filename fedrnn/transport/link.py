@@ -8,12 +8,15 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
 
 from fedrnn.datasite.layout import printable
 from fedrnn.transport.wire import Reader, Writer
+
+if TYPE_CHECKING:
+    from fedrnn.pins import Pins
 
 WINDOW = 4 << 20
 PACKET = 1 << 18
@@ -52,6 +55,9 @@ class Link(Protocol):
     async def open(self, command: str) -> Stream:
         """Start a verb that streams; raises LinkError."""
 
+    def verify(self, identity: str) -> None:
+        """Raise LinkError if the node that shows this identity is not the one that is meant."""
+
     async def close(self) -> None:
         """End the link."""
 
@@ -78,10 +84,13 @@ class SSHAddress:
 
 
 class SSHLink:
-    """One asyncssh connection, made when first needed and made anew when it is lost."""
+    """One asyncssh connection, made when first needed and made anew when it is lost.
 
-    def __init__(self, name: str, address: SSHAddress) -> None:
-        self.name, self.address = name, address
+    `pins` tells which other node answers in the place of this one.
+    """
+
+    def __init__(self, name: str, address: SSHAddress, pins: Pins | None = None) -> None:
+        self.name, self.address, self._pins = name, address, pins
         self._connection: asyncssh.SSHClientConnection | None = None
         self._lock = asyncio.Lock()
 
@@ -139,6 +148,11 @@ class SSHLink:
             raise LinkError(f"{self.name}: the connection was lost: {error}") from None
         return Stream(process.stdout, process.stdin, process.stderr)
 
+    def verify(self, identity: str) -> None:
+        """Compare with the identity that is pinned for this node."""
+        if self._pins and (wrong := self._pins.of_identity(self.name, identity)):
+            raise LinkError(f"{self.name} ({self.address.host}, port {self.address.port}) {wrong}")
+
     async def close(self) -> None:
         """Close the connection."""
         if self._connection:
@@ -183,6 +197,8 @@ class SSHLink:
                 connect_timeout=CONNECT_SECONDS,
             )
         except asyncssh.HostKeyNotVerifiable:
+            if self._pins and (wrong := await self._pins.of_key(self.name)):
+                raise LinkError(f"{where} {wrong}") from None
             raise LinkError(
                 f"{where}: its host key is not the one in {at.known_hosts}. Either the node was "
                 "installed anew or something answers in its place: find out which. Only then "
@@ -231,6 +247,9 @@ class LocalLink:
         self._open.append(process)
         assert process.stdout and process.stdin and process.stderr
         return Stream(process.stdout, process.stdin, process.stderr)
+
+    def verify(self, identity: str) -> None:
+        """A folder is the one that it is."""
 
     async def close(self) -> None:
         """End the gates that are still open."""

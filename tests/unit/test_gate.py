@@ -50,6 +50,14 @@ def test_there_is_no_shell_behind_it(site, command):
     assert b"refused" in done.stderr
 
 
+@pytest.mark.parametrize("identity", ["", "0123456789abcdef" * 2])
+def test_describe_tells_which_node_this_is(site, identity):
+    (site.published(SENDER) / "describe.json").write_text('{"rows": 1, "identity": "of the data"}')
+    if identity:
+        site.identity.write_text(f"{identity}\n")
+    assert json.loads(gate(site, "describe").stdout) == {"rows": 1, "identity": identity}
+
+
 def test_a_job_arrives_whole(site):
     done = gate(site, "submit job-1", job())
     assert done.returncode == 0, done.stderr
