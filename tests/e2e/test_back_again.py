@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -185,6 +186,45 @@ def test_the_same_command_again_upgrades_every_node(site: Lab, older: Path) -> N
     while (found := root(site, "pi2", "fedrnn-owner list").split())[0] != "done":
         assert time.monotonic() < until, found
         time.sleep(1)
+
+
+def typed(lab: Lab, remedy: str, said: str) -> None:
+    """Type the command that a finding names."""
+    (command,) = re.findall(rf"`({remedy} [^`]+)`", flat(said))
+    subprocess.run(["sh", "-c", command], cwd=lab.root, check=True)
+
+
+def test_a_replaced_and_a_renamed_node(site: Lab) -> None:
+    """Each is accepted after the command that its finding names."""
+    pins = site.root / "inventory/lab/known_nodes"
+    before = pins.read_text().splitlines()
+    root(site, "pi2", "rm /opt/fedrnn/.identity")  # as on a card that was flashed anew
+    refused = play(site, "site.yml")
+    assert refused.rc != 0 and "shows no identity" in refused.text
+    typed(site, "sed -i '/", refused.text)
+    assert pins.read_text().splitlines() == before[:1]
+    must(play(site, "site.yml"))
+    after = pins.read_text().splitlines()
+    assert after[0] == before[0] and after[1].split()[0] == "pi2" and after != before
+    assert root(site, "pi2", "cat /opt/fedrnn/.identity").strip() == after[1].split()[1]
+
+    folder = site.root / "inventory/renamed"
+    shutil.copytree(pins.parent, folder)
+    for name in ("hosts.yml", "ports.yml"):
+        (folder / name).write_text((folder / name).read_text().replace("pi2", "loft"))
+    look = ("-i", "inventory/renamed", "playbooks/preflight.yml")
+    refused = play(site, *look)
+    assert refused.rc != 0 and "shows the identity that is pinned for pi2" in flat(refused.text)
+    typed(site, "sed -i 's/", refused.text)
+    must(play(site, *look))
+
+
+def test_a_reset_node_has_no_pin(site: Lab) -> None:
+    pins = site.root / "inventory/lab/known_nodes"
+    must(reset(site, "--limit", "pi2"))
+    assert [line.split()[0] for line in pins.read_text().splitlines()] == ["pi1"]
+    must(play(site, "site.yml"))
+    assert [line.split()[0] for line in pins.read_text().splitlines()] == ["pi1", "pi2"]
 
 
 def test_reset_keeps_results_and_decisions_and_nothing_else(

@@ -67,13 +67,13 @@ def test_node_is_a_running_debian_without_authorities_of_this_machine(lab: Lab) 
     assert lab.ssh("pi1", "find /usr/local/share/ca-certificates -type f").stdout == ""
 
 
-def test_nodes_of_one_image_have_an_id_and_a_host_key_of_their_own(lab: Lab) -> None:
+def test_nodes_of_one_image_have_own_ids_and_keys(lab: Lab) -> None:
     form = ("container", "inspect", "--format", "{{.ImageName}}")
     assert {lab.podman(*form, lab.container(node)).strip() for node in NODES} == {labs.image(ROOT)}
-    own = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub"
+    own = "cat /etc/machine-id /opt/fedrnn/.identity /etc/ssh/ssh_host_ed25519_key.pub"
     told = [lab.ssh(node, own).stdout.split() for node in NODES]
-    assert all(len(words[0]) == 32 and words[1] == "ssh-ed25519" for words in told), told
-    for ids in zip(*(words[0:3:2] for words in told), strict=True):
+    assert all(len(words[0]) == 32 and words[2] == "ssh-ed25519" for words in told), told
+    for ids in zip(*((*words[:2], words[3]) for words in told), strict=True):
         assert len(set(ids)) == len(NODES), ids
 
 

@@ -24,7 +24,9 @@ PROGRAM = [sys.executable, known_nodes.__file__]
 OTHER = {"hostname": "pi2", "machine": "0", "addresses": ""}
 
 
-def judged(folder: Path, pins: dict[str, str], shown: dict[str, str], **answers: str) -> dict:
+def judged(
+    folder: Path, pins: dict[str, str], shown: dict[str, str], only: bool = False, **answers: str
+) -> dict:
     """The report on nodes that show these identities, with pi3 in the inventory as well."""
     (folder / "known_nodes").write_text("".join(f"{n} {i}\n" for n, i in pins.items()))
     nodes = {
@@ -34,8 +36,8 @@ def judged(folder: Path, pins: dict[str, str], shown: dict[str, str], **answers:
         )
         for name, identity in shown.items()
     }  # fmt: skip
-    inventory = [["pi1", "", 22], ["pi2", "", 22], ["pi3", "", 22]]
-    return report_on(folder, inventory, **nodes)
+    inventory = (["pi1", "", 22], ["pi2", "", 22], ["pi3", "", 22])
+    return report_on(folder, inventory, only, **nodes)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,16 @@ def test_without_pins_the_host_name_tells(tmp_path: Path) -> None:
 def test_two_new_nodes_get_two_identities(tmp_path: Path) -> None:
     identities = judged(tmp_path, {}, {"pi1": "", "pi2": ""})["identities"]
     assert len(set(identities.values())) == 2
+
+
+def test_a_reset_asks_for_no_more_than_the_identity(tmp_path: Path) -> None:
+    report = judged(tmp_path, {"pi1": A}, {"pi1": B}, only=True, userland="armhf")
+    assert found(report) == [("pi1", "identity")]
+
+
+def test_damaged_pins_stop_all_in_words(tmp_path: Path) -> None:
+    with pytest.raises(known_nodes.PinError, match=f"'pi1 no' pins no node.*{tmp_path}"):
+        judged(tmp_path, {"pi1": "no"}, {"pi1": A})
 
 
 def pin(file: Path, *lines: str) -> subprocess.CompletedProcess[str]:

@@ -85,7 +85,7 @@ def node(answer: str, **more: object) -> dict:
     }
 
 
-def report_on(tmp_path: Path, inventory: list | None = None, **nodes: dict) -> dict:
+def report_on(tmp_path: Path, inventory: tuple = (), only: bool = False, **nodes: dict) -> dict:
     locks = tmp_path / "locks"
     locks.mkdir(exist_ok=True)
     for name, text in LOCKS.items():
@@ -108,7 +108,7 @@ def report_on(tmp_path: Path, inventory: list | None = None, **nodes: dict) -> d
         "internet": True,
         "locks": str(locks),
     }
-    question = {"roles": str(tmp_path), "wanted": wanted, "nodes": nodes, "identity_only": False}
+    question = {"roles": str(tmp_path), "wanted": wanted, "nodes": nodes, "identity_only": only}
     return judge({**question, "inventory": inventory or [[name, "", 22] for name in nodes]})
 
 
