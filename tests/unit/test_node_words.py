@@ -51,6 +51,9 @@ PLACES = {
         "Stop if no owner has allowed it": WHOM,
         "The controller waits for no SuperNode of it": WHOM,
     },
+    "roles/identity/tasks/main.yml": {
+        "Pin the identities of all nodes": "questions.py: 32 hexadecimal digits"
+    },
     "roles/os/vars/main.yml": {
         "os_addresses": "questions.py: an address",
         "os_hosts": "questions.py: an address; it goes to the other nodes",

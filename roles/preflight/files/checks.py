@@ -60,8 +60,7 @@ class Answers:
     @property
     def identity(self) -> str:
         """The identity of the node, or an empty string."""
-        told = self["identity"]
-        return told[0] if len(told) == 1 and re.fullmatch("[0-9a-f]{32}", told[0]) else ""
+        return self.first("identity")
 
     @property
     def python(self) -> str:

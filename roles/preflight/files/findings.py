@@ -268,6 +268,6 @@ KINDS = {
 }
 # Those that say whether it is the node that is meant; playbooks/reset.yml asks no more.
 OF_IDENTITY = {
-    "unreachable", "host-key", "exchanged", "ssh-key", "answer", "identity", "renamed",
-    "same-identity", "unpinned", "same-address",
+    "unreachable", "host-key", "exchanged", "ssh-key", "answer", "malformed", "identity",
+    "renamed", "same-identity", "unpinned", "same-address",
 }  # fmt: skip

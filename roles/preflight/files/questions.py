@@ -50,6 +50,7 @@ QUESTIONS: dict[str, tuple[str, int]] = {
     "swap_own": (MAKERS, 1),
     "disk": (rf"[!-~]{{1,250}}\s+{NUMBER}\s+{NUMBER}\s+-?{NUMBER}\s+([0-9]{{1,3}}%|-)\s+{PATH}", 1),
     "mounts": (rf"[!-~]{{1,999}} {PATH} [!-~]{{1,50}} [!-~]{{1,9999}} [0-9] [0-9]", 32),
+    "identity": (r"[0-9a-f]{32}", 1),
     "accounts": ("fedrnn(-owner)?", 2),
     "before": (PATH, 1),
     "tmp_of_owner": (PATH, 1),
