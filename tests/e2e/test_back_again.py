@@ -227,6 +227,19 @@ def test_a_reset_node_has_no_pin(site: Lab) -> None:
     assert [line.split()[0] for line in pins.read_text().splitlines()] == ["pi1", "pi2"]
 
 
+def test_a_reset_that_would_lock_the_operator_out_takes_nothing(site: Lab) -> None:
+    # What the hardening overrules: sshd takes the first value that it reads.
+    old = "/etc/ssh/sshd_config.d/90-old.conf"
+    root(site, "pi1", f"echo 'KexAlgorithms diffie-hellman-group1-sha1' > {old}")
+    try:
+        run = reset(site, "--limit", "pi1")
+        left = root(site, "pi1", "ls /etc/ssh/sshd_config.d; test -e /etc/fedrnn/researchers.keys")
+    finally:
+        root(site, "pi1", f"rm {old}")
+    assert run.rc != 0 and "pi1 did not let pi in with SSH's new settings" in flat(run.text)
+    assert {"05-fedrnn-hardening.conf", "50-fedrnn.conf"} <= set(left.split())
+
+
 def test_reset_keeps_results_and_decisions_and_nothing_else(
     site: Lab, bare: dict[str, set[str]]
 ) -> None:

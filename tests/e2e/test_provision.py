@@ -145,7 +145,7 @@ def test_a_node_that_restarts_in_the_middle_of_a_role_is_finished_by_the_next_ru
     units = "/usr/local/lib/systemd/system/fedrnn-*"
     assert lab.ssh("pi3", f"sudo sh -c 'rm -r {units} /etc/fedrnn'").returncode == 0
     rc, said = interrupt(
-        "TASK [pysyft : Accounts, folders, units",
+        "TASK [pysyft : Accounts, folders and units",
         # A container restarts in a second, which Ansible may not notice: so it stays off.
         lambda _: lab.podman("stop", "--time", "1", lab.container("pi3")),
         *("--tags", "pysyft,dataset"),
@@ -173,7 +173,7 @@ def test_a_datasite_that_was_killed_in_the_making_is_finished_by_the_next_run(la
     assert undone.stdout == "", undone
     points = {
         "TASK [pysyft : The files of the datasite": "test -d /var/lib/fedrnn",
-        "TASK [pysyft : Accounts, folders, units": "test -e /etc/fedrnn/datasite.json",
+        "TASK [pysyft : Accounts, folders and units": "test -e /etc/fedrnn/datasite.json",
         "TASK [dataset : The node has its share]": "ls /var/lib/fedrnn/published/*",
     }
     for said, comes_later in points.items():

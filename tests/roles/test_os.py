@@ -46,6 +46,11 @@ def test_ssh_takes_keys_alone_and_no_old_algorithm(host: Host, variables: dict) 
     assert not [name for name in old if name in offered]
 
 
+def test_a_new_connection_has_proved_what_sshd_reads(host: Host) -> None:
+    assert host.run("sha256sum --check --strict /opt/fedrnn/.sshd-in-force").rc == 0
+    assert host.run("systemctl is-active fedrnn-ssh-undo.timer").stdout == "inactive\n"
+
+
 def test_security_upgrades_come_every_night(host: Host, variables: dict) -> None:
     skip_without("os_security_upgrades", variables)
     told = host.check_output("apt-config dump APT::Periodic")

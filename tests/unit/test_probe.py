@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -66,3 +67,26 @@ def test_the_owners_own_tmp_is_told_from_ours(
         assert path in probe
         probe = probe.replace(path, str(tmp_path / Path(path).name))
     assert probed(tmp_path, probe)["tmp_of_owner"] == ([str(place)] if owners else [])
+
+
+SSHD = b"Match all\n"
+PROVED = f"{hashlib.sha256(SSHD).hexdigest()}  "
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the files belong to root")
+@pytest.mark.parametrize(
+    ("mode", "text", "begin"),
+    [(0o644, SSHD, PROVED), (0o666, SSHD, "unproved  "), (0o644, b"PermitTTY yes\n", "unproved  ")],
+)
+def test_a_setting_of_sshd_that_nobody_proved_is_told(
+    tmp_path: Path, mode: int, text: bytes, begin: str
+) -> None:
+    file = tmp_path / "50-fedrnn.conf"
+    file.write_bytes(text)
+    file.chmod(mode)
+    (tmp_path / ".sshd-in-force").write_text(f"{PROVED}{file}\n")
+    probe = (FILES / "probe.sh").read_text()
+    for folder in ("/etc/ssh/sshd_config.d", "/opt/fedrnn"):
+        assert f"{folder}/" in probe
+        probe = probe.replace(f"{folder}/", f"{tmp_path}/")
+    assert probed(tmp_path, probe)["sshd"] == [f"{begin}{file}"]

@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "reset" / "files"))
 from remember import swap_bytes  # noqa: E402
-from undo import FILES, Package, Undo, brought, has_files, is_installed, restored  # noqa: E402
+from undo import FILES, SSHD, Package, Undo, brought, has_files, is_installed, restored  # noqa: E402
 
 HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
 MARK = "nodes of the cluster, by Ansible\n"
@@ -75,7 +75,9 @@ def test_every_file_that_a_role_writes_is_taken_away() -> None:
             if word.startswith("/etc/") and "fedrnn" in word and Path(word).suffix not in ("", "."):
                 written.add(word)
     kept_elsewhere = {name for name in written if name.startswith(("/opt/fedrnn/", "/etc/fedrnn/"))}
-    assert written - kept_elsewhere - set(FILES) == set()
+    assert written - kept_elsewhere - {*FILES, *SSHD} == set()
+    given = yaml.safe_load((ROOT / "roles/reset/vars/main.yml").read_text())["reset_sshd_files"]
+    assert [file["path"] for file in given] == SSHD
 
 
 def test_a_folder_of_folders_has_no_files(tmp_path: Path) -> None:

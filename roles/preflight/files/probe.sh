@@ -72,6 +72,12 @@ ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
 ask identity 'head -c 64 /opt/fedrnn/.identity'
 # What role reset has noted before anything was changed.
 ask before 'ls /opt/fedrnn/.before.json'
+# Our settings of sshd: those that a new connection has proved (role os), and others.
+ask sshd '
+  for file in $(ls -d /etc/ssh/sshd_config.d/*fedrnn*); do
+    [ "$(stat -c "%F %a %u %g" "$file")" = "regular file 644 0 0" ] &&
+      sha256sum "$file" | grep -xFf /opt/fedrnn/.sshd-in-force || echo "unproved  $file"
+  done'
 # A unit of the owner's own, a mask of it, or a line of fstab, which a unit of ours would overrule.
 ask tmp_of_owner '
   unit=/etc/systemd/system/tmp.mount

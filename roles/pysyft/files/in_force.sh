@@ -2,10 +2,10 @@
 # counts is the node's state, not whether this run wrote the files: an interrupted run is finished.
 set -eu
 units=/usr/local/lib/systemd/system
-applied=/opt/fedrnn/.applied # the sums of what systemd and sshd have read
+applied=/opt/fedrnn/.applied # the sums of what systemd has read
 
 sums() {
-  sha256sum "$units"/fedrnn-* /etc/ssh/sshd_config.d/50-fedrnn.conf
+  sha256sum "$units"/fedrnn-*
 }
 
 state() {
@@ -19,8 +19,6 @@ systemd-sysusers /etc/sysusers.d/fedrnn.conf
 systemd-tmpfiles --create /etc/tmpfiles.d/fedrnn.conf
 if [ "$(sums)" != "$(cat "$applied" 2> /dev/null)" ]; then
   systemctl daemon-reload
-  sshd -t
-  systemctl try-reload-or-restart ssh
   sums > "$applied.new"
   mv "$applied.new" "$applied"
 fi

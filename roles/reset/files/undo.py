@@ -22,11 +22,15 @@ from typing import NamedTuple
 NOTE = Path("/opt/fedrnn/.before.json")
 INSTALLED = Path("/opt/fedrnn/.installed")  # what roles have asked apt for, a name a line
 SYSTEM = "/etc/systemd/system"
-FILES = [
+# Taken away by role os, which proves that the operator comes in without them; told here.
+SSHD = [
     "/etc/ssh/sshd_config.d/05-fedrnn-hardening.conf", "/etc/ssh/sshd_config.d/50-fedrnn.conf",
+]  # fmt: skip
+ZRAM = "/etc/systemd/zram-generator.conf.d/50-fedrnn.conf"
+FILES = [
     "/etc/systemd/journald.conf.d/50-fedrnn.conf", "/etc/apt/apt.conf.d/52fedrnn-upgrades",
     "/etc/cloud/cloud.cfg.d/99-fedrnn.cfg", "/etc/rpi/swap.conf.d/50-fedrnn.conf",
-    "/etc/systemd/zram-generator.conf.d/50-fedrnn.conf", "/etc/sysusers.d/fedrnn.conf",
+    ZRAM, "/etc/sysusers.d/fedrnn.conf",
     "/etc/tmpfiles.d/fedrnn.conf", "/usr/local/bin/fedrnn-owner",
     "/usr/local/lib/systemd/system/fedrnn-datasite.path",
     "/usr/local/lib/systemd/system/fedrnn-datasite.service",
@@ -62,6 +66,9 @@ class Undo:
 
     def everything(self) -> None:
         """In this order: what runs, what it has, what it stands on."""
+        if not self.asked["act"]:
+            for name in SSHD:
+                self.file(Path(name))
         self.units()
         self.results()
         self.swap()
@@ -142,7 +149,7 @@ class Undo:
             self.file(swap)
         if lost:
             self.do(f"{swap} is a swap file of {size >> 20} MiB again", lambda: make(swap, size))
-        if Path(FILES[6]).exists() and "/dev/zram0" in SWAPS.read_text():
+        if Path(ZRAM).exists() and "/dev/zram0" in SWAPS.read_text():
             units = ("dev-zram0.swap", "systemd-zram-setup@zram0.service")
             self.do("swap on /dev/zram0 ends", lambda: run("systemctl", "stop", *units))
 
@@ -225,15 +232,10 @@ class Undo:
                 self.do(f"{name} is removed", lambda path=path: rmtree(path))
 
     def in_force(self) -> None:
-        """systemd, sshd and what makes swap read what is left, of a run that broke off as well."""
+        """systemd and what makes swap read what is left, of a run that broke off as well."""
         if not (self.gone or self.before):
             return
         self.do("systemd reads its units anew", lambda: run("systemctl", "daemon-reload"))
-        if any(name.startswith("/etc/ssh/") for name in self.gone):
-            self.do(
-                "sshd reads its settings anew",
-                lambda: run("systemctl", "try-reload-or-restart", "ssh"),
-            )
         if any("journald" in name for name in self.gone):
             self.do("the journal restarts", lambda: run("systemctl", "restart", "systemd-journald"))
         for unit in (self.before or {}).get("enabled", []):
