@@ -59,6 +59,9 @@ ELSEWHERE = {
     "ansible-playbook -i inventory/home playbooks/sdcard.yml --limit pi-kitchen "
     "-e image=~/Downloads/raspios-trixie-arm64-lite.img.xz -e device=/dev/sdX":
         "overwrites a disk; tests/e2e/test_sdcard.py writes a file",
+    "scp -r you@first-controller:fedrnn/inventory/home/keys inventory/home/": "needs two machines",
+    "ansible-playbook -i inventory/home site.yml -e pysyft_retired_keys=SHA256:…":
+        "tests/e2e/test_preflight.py",
     "ansible-playbook -i inventory/home playbooks/upgrade.yml": BACK,
     "ansible-playbook -i inventory/home playbooks/reset.yml --check": "tests/e2e/test_site.py",
     "ansible-playbook -i inventory/home playbooks/reset.yml": BACK,

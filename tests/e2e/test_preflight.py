@@ -7,11 +7,14 @@ what the real ones print.
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Lab, ansible_playbook, flat, must
+from cluster import INVENTORY, RESEARCHER, Lab, ansible_playbook, flat, must
+from login import Login
 
 PREFLIGHT = "playbooks/preflight.yml"
 PACKAGE = """
@@ -46,6 +49,7 @@ DONE = {
          "rm -r /home/pi/.local"),
         (f"set -- python3-numpy 0; {PACKAGE}", "dpkg --purge python3-numpy"),
         (f"set -- halfway 1; {PACKAGE}", "dpkg --purge halfway"),
+        ("echo mine >> /etc/fedrnn/researchers.keys", "sed -i '$d' /etc/fedrnn/researchers.keys"),
         (f"systemd-run --quiet --unit hold python3 -c '{HOLD}'", "systemctl stop hold"),
         ("cp /etc/fstab /run/fstab; echo '/swapfile none swap sw 0 0' >> /etc/fstab;"
          "echo '[zram0]' > /etc/systemd/zram-generator.conf; cd /usr/lib/systemd;"
@@ -68,9 +72,10 @@ DONE = {
 EVERY = {"route", "variable"}  # without a default route; a misspelt variable after -e
 EXPECTED = {
     "pi1": EVERY | {"disk-full", "read-only", "32-bit", "under-voltage", "throttled", "clock"},
-    "pi2": EVERY | {"stray-python", "apt-python", "half-configured", "apt-lock", "two-swaps"},
+    "pi2": EVERY | {"stray-python", "apt-python", "half-configured", "apt-lock", "two-swaps",
+                    "researcher-lines"},
     "pi3": EVERY | {"sudo", "same-name", "same-machine", "same-address", "site"},
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -156,3 +161,22 @@ def test_an_account_without_a_home_is_told_what_it_lacks(lab: Lab) -> None:
         )
     assert run.rc == 2
     assert "has no home directory for nohome that it can write to (/home/nohome)" in flat(run.text)
+
+
+def test_an_inventory_copied_without_its_keys_locks_nobody_out(lab: Lab, tmp_path: Path) -> None:
+    pair = INVENTORY / "keys" / "researcher"
+    told = subprocess.run(["ssh-keygen", "-lf", pair], capture_output=True, text=True, check=True)
+    first = told.stdout.split()[1]
+    copy = tmp_path / "home"
+    shutil.copytree(INVENTORY, copy, ignore=shutil.ignore_patterns("researcher*"))
+    run = ansible_playbook("-i", str(copy), "playbooks/cluster.yml")
+    said = flat(run.text)
+    assert run.rc != 0 and set(run.changed.values()) == {0}
+    for node in ("pi1", "pi2", "pi3"):
+        assert f"STOP {node} (127.0.0.1, port {lab.port(node)}) researcher-key" in said
+    assert f"knows {RESEARCHER} by the key {first}, and this inventory has a new one" in said
+    assert not (copy / "keys" / "researcher").exists()
+    with Login(lab) as login:
+        assert not login.ask("describe").refused
+    named = must(ansible_playbook("-i", str(copy), "-e", f"pysyft_retired_keys={first}", PREFLIGHT))
+    assert "Nothing is in the way" in flat(named.text)

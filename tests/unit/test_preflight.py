@@ -4,6 +4,8 @@ HEALTHY is what probe.sh prints on a Pi 3B with Raspberry Pi OS Bookworm, 64-bit
 can tell (voltage, heat, firmware, wifi) is told here in the words of the real commands.
 """
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -54,6 +56,23 @@ HEALTHY = {
     "unconfigured": "",
     "end": "",
 }
+BLOBS = ["AAAAC3NzaC1lZDI1NTE5AAAAI" + letter * 43 for letter in "AB"]
+A, B = (f"ssh-ed25519 {blob}" for blob in BLOBS)
+
+
+def fingerprint(blob: str) -> str:
+    digest = hashlib.sha256(base64.b64decode(blob)).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+OF_A, OF_B = map(fingerprint, BLOBS)
+
+
+def bound(sender: str, key: str) -> str:
+    """A line of researchers.keys, as role pysyft writes it."""
+    return f'restrict,command="exec /opt/fedrnn/bin/gate --sender {sender}" {key} comment'
+
+
 LOCKS = {
     "aarch64-cp311": "numpy==2.4.6\ntorch==2.9.1 --hash=sha256:0\n",
     "aarch64-cp313": "torch==2.10.0 --hash=sha256:0\n",
@@ -80,7 +99,8 @@ def node(answer: str, **more: object) -> dict:
         "unreachable": False,
         "said": "",
         "answer": answer,
-        "root": False,
+        "researchers": [{"email": "a@b.c", "file": "keys/researcher.pub", "text": f"{A} a@b.c\n"}],
+        "retired": [],
         **more,
     }
 
@@ -125,6 +145,18 @@ BRCM = (
 
 CASES = {
     "sudo": [({"root": "sudo: a password is required"}, "a password is required")],
+    "researcher-key": [
+        ({"researchers": bound("a@b.c", B)}, f"-e pysyft_retired_keys={OF_B}"),
+        ({"researchers": f"{bound('a@b.c', A)}\n{bound('a@b.c', B)}"}, f"inventory has {OF_A}"),
+    ],
+    "researcher-missing": [
+        ({"researchers": f"{bound('a@b.c', A)}\n{bound('d@e.f', A)}"}, f"d@e.f by the key {OF_A}"),
+    ],
+    "researcher-lines": [
+        ({"researchers": B}, "did not write and would remove: 1"),
+        ({"researchers": bound("a@b.c", "ssh-rsa AAAA\33[2J")}, "would remove: 1"),
+        ({"researchers": bound('a@b.c" no-x', A)}, "would remove: 1"),
+    ],
     "home": [({"home": "/home/pi"}, "/home/pi")],
     "release": [
         ({"release": "debian\n10"}, "debian 10"),
@@ -249,7 +281,38 @@ def test_a_shell_that_talks_is_told_from_one_that_answers(tmp_path: Path) -> Non
 
 def test_a_password_that_ansible_has_makes_root(tmp_path: Path) -> None:
     asks = said(root="sudo: a password is required")
-    assert found(report_on(tmp_path, pi1=node(asks, root=True))) == []
+    as_root = f"\n@ root\nyes\n@ researchers\n{bound('a@b.c', B)}\n"
+    report = report_on(tmp_path, pi1=node(f"{asks}\n{as_root}"))
+    assert found(report) == [("pi1", "researcher-key")]
+
+
+def test_the_key_that_an_inventory_has_is_known(tmp_path: Path) -> None:
+    assert found(report_on(tmp_path, pi1=node(said(researchers=bound("a@b.c", A))))) == []
+
+
+def test_an_inventory_without_its_keys_is_stopped_with_both(tmp_path: Path) -> None:
+    missing = [{"email": "a@b.c", "file": "keys/researcher.pub", "text": ""}]
+    report = report_on(tmp_path, pi1=node(said(researchers=bound("a@b.c", B)), researchers=missing))
+    assert found(report) == [("pi1", "researcher-key")]
+    assert f"a@b.c by the key {OF_B}" in report["table"]
+    assert "a new one (keys/researcher.pub is missing)" in report["table"]
+
+
+@pytest.mark.parametrize("retired", [[OF_B], OF_B, f"{OF_A},{OF_B}"])
+def test_a_key_that_is_named_may_go_and_no_other(tmp_path: Path, retired: object) -> None:
+    lines = f"{bound('a@b.c', B)}\n{bound('d@e.f', B)}"
+    assert found(report_on(tmp_path, pi1=node(said(researchers=lines), retired=retired))) == []
+    third = bound("d@e.f", A.replace("A" * 9, "C" * 9))
+    told = said(researchers=f"{lines}\n{third}")
+    report = report_on(tmp_path, pi1=node(told, retired=retired))
+    assert found(report) == [("pi1", "researcher-missing")]
+
+
+def test_a_fingerprint_is_what_ssh_keygen_says(tmp_path: Path) -> None:
+    file = tmp_path / "key.pub"
+    file.write_text(f"{A} a@b.c\n")
+    told = subprocess.run(["ssh-keygen", "-lf", file], capture_output=True, text=True, check=True)
+    assert told.stdout.split()[1] == OF_A
 
 
 OTHER = {

@@ -64,6 +64,27 @@ KINDS = {
         f"Images since April 2026 ask for one. On the node: {PASSWORDLESS}; or run Ansible with"
         " --ask-become-pass",
     ),
+    "researcher-key": Kind(
+        "knows {sender} by the key {theirs}, and this inventory has {ours}: the controller with"
+        " the other key would be locked out",
+        "Copy the folder keys/ of the first controller to '{inventory}/keys'. Or add a second"
+        " researcher: `pysyft_researchers: [{{email: second@lab.local, key:"
+        " {inventory}/keys/researcher.pub}}, {{email: {sender}, key: {inventory}/keys/first.pub}}]`"
+        " with the first controller's public key (docs/your-own-pis.md). Or replace the key:"
+        " `-e pysyft_retired_keys={theirs}`",
+    ),
+    "researcher-missing": Kind(
+        "knows the researcher {sender} by the key {theirs}, and this inventory does not list"
+        " {sender}: the researcher would be locked out",
+        "Add the researcher to pysyft_researchers with that public key. Or remove the researcher:"
+        " `-e pysyft_retired_keys={theirs}`",
+    ),
+    "researcher-lines": Kind(
+        "has lines in /etc/fedrnn/researchers.keys that site.yml did not write and would remove:"
+        " {count}",
+        "`ssh {user}@{address} sudo cat /etc/fedrnn/researchers.keys` shows them. Add those"
+        " researchers to pysyft_researchers, and remove the lines on the node",
+    ),
     "home": Kind(
         "has no home directory for {user} that it can write to ({home}), where Ansible works",
         "On the node, as root: `mkhomedir_helper {user}`, or `install -d -o {user} -g {user}"

@@ -24,6 +24,7 @@ from checks import Answers, Found, Wanted, check, lock_name, locks
 from findings import KINDS, OF_IDENTITY
 from identity import Address, key_holder, mistaken
 from questions import QUESTIONS, malformed
+from researchers import unlike
 
 sys.path.append(str(Path(__file__).parents[2] / "identity" / "files"))
 import known_nodes
@@ -53,9 +54,8 @@ def judge_one(
         return [("answer", {"said": said[-200:]})]
     if node["malformed"]:
         return [("malformed", {"questions": ", ".join(node["malformed"])})]
-    found = list(check(answers, wanted))
-    # With --ask-become-pass Ansible becomes root where the probe could not.
-    return [one for one in found if one[0] != "sudo" or not node["root"]]
+    known = unlike(answers["researchers"], node["researchers"], node["retired"])
+    return [*check(answers, wanted), *known]
 
 
 def judge_pair(

@@ -72,6 +72,8 @@ ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
 ask identity 'head -c 64 /opt/fedrnn/.identity'
 # What role reset has noted before anything was changed.
 ask before 'ls /opt/fedrnn/.before.json'
+# Who may talk to the gate, with which key: the role writes no other lines.
+ask researchers "$root cat /etc/fedrnn/researchers.keys"
 # Our settings of sshd: those that a new connection has proved (role os), and others.
 ask sshd '
   for file in $(ls -d /etc/ssh/sshd_config.d/*fedrnn*); do
