@@ -58,8 +58,14 @@ def root(lab: Lab, node: str, command: str) -> str:
     return lab.podman("exec", lab.container(node), "sh", "-euc", command)
 
 
+# Of somebody who has chosen such a name, and is at work.
+THEIRS = "useradd --create-home fedrnn; systemd-run --quiet --unit theirs --uid fedrnn sleep 900"
+THEIRS_IS_LEFT = "systemctl is-active theirs; systemctl stop theirs; userdel --remove fedrnn"
+
+
 def test_a_half_finished_site_is_taken_back(site: Lab, bare: dict[str, set[str]]) -> None:
     must(play(site, "--tags", "os,python", "site.yml"))
+    root(site, "pi1", THEIRS)
     # As a run that was killed in the middle of installing wheels leaves it.
     for node in NODES:
         root(site, node, "mkdir -p /opt/fedrnn/wheels/cache; echo half > /opt/fedrnn/wheels/x.whl")
@@ -71,12 +77,15 @@ def test_a_half_finished_site_is_taken_back(site: Lab, bare: dict[str, set[str]]
     assert run.rc != 0 and "apt-get" in run.text and "failed" in run.text
     root(site, "pi1", f"rm {broken}; test -e /opt/fedrnn/.before.json; test ! -e /etc/fedrnn")
     must(reset(site))
+    root(site, "pi1", THEIRS_IS_LEFT)
     for node in NODES:
         assert look(site, node) ^ bare[node] == set()
 
 
 def test_a_second_reset_changes_nothing(site: Lab) -> None:
+    root(site, "pi1", THEIRS)
     run = must(reset(site))
+    root(site, "pi1", THEIRS_IS_LEFT)
     assert set(run.changed.values()) == {0}
     assert "there is nothing of fedrnn" in run.text
 
@@ -248,6 +257,8 @@ def test_reset_keeps_results_and_decisions_and_nothing_else(
         "chown -R fedrnn-owner archive decisions.jsonl; echo mine > /opt/mine"
     )
     root(site, "pi1", write)
+    # A researcher's session at the gate, which goes on.
+    root(site, "pi1", "systemd-run --quiet --collect --unit session --uid fedrnn sleep 900")
     # What a role installs that builds Python; none has here.
     (site.root / "owner.yml").write_text(
         "- import_playbook: playbooks/lab_up.yml\n"  # which brings apt's way out

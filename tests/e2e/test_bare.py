@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster import CLONE, ROOT, Lab, ansible_playbook, must
+from cluster import CLONE, ROOT, Lab, ansible_playbook, flat, must
 
 
 def test_a_bare_node_of_another_clone_is_provisioned(lab: Lab, tmp_path: Path) -> None:
@@ -31,6 +31,13 @@ def test_a_bare_node_of_another_clone_is_provisioned(lab: Lab, tmp_path: Path) -
         checked = must(ansible_playbook("--check", "site.yml", cwd=clone))
         assert checked.changed["pi1"] > 5
         assert other.ssh("pi1", "ls /opt").stdout == ""
+        root = ("exec", other.container("pi1"), "sh", "-euc")
+        other.podman(*root, "useradd --create-home fedrnn")
+        refused = ansible_playbook("playbooks/cluster.yml", cwd=clone)
+        assert refused.rc == 2, refused.tail()
+        assert "the names of ours: account fedrnn, group fedrnn" in flat(refused.text)
+        assert refused.changed["pi1"] == 0 and other.ssh("pi1", "ls /opt").stdout == ""
+        other.podman(*root, "userdel --remove fedrnn")
         for name in ("apt", "wheelhouse"):
             (clone / ".cache" / name).symlink_to(ROOT / ".cache" / name)
         assert must(ansible_playbook("site.yml", cwd=clone)).changed["pi1"] > 20

@@ -71,7 +71,9 @@ DONE = {
 }  # fmt: skip
 EVERY = {"route", "variable"}  # without a default route; a misspelt variable after -e
 EXPECTED = {
-    "pi1": EVERY | {"disk-full", "read-only", "32-bit", "under-voltage", "throttled", "clock"},
+    # Without its /opt, nothing says that the accounts of pi1 are ours.
+    "pi1": EVERY | {"disk-full", "read-only", "32-bit", "under-voltage", "throttled", "clock",
+                    "foreign-account"},
     "pi2": EVERY | {"stray-python", "apt-python", "half-configured", "apt-lock", "two-swaps",
                     "researcher-lines"},
     "pi3": EVERY | {"sudo", "same-name", "same-machine", "same-address", "site"},
@@ -161,6 +163,12 @@ def test_an_account_without_a_home_is_told_what_it_lacks(lab: Lab) -> None:
         )
     assert run.rc == 2
     assert "has no home directory for nohome that it can write to (/home/nohome)" in flat(run.text)
+
+
+def test_the_account_of_the_gate_is_refused_as_operator(lab: Lab) -> None:
+    run = ansible_playbook("-e", "ansible_user=fedrnn", "--limit", "pi1", PREFLIGHT)
+    assert run.rc == 2 and "pi1 (127.0.0.1" in run.text
+    assert "is reached as fedrnn, and site.yml gives accounts" in flat(run.text)
 
 
 def test_an_inventory_copied_without_its_keys_locks_nobody_out(lab: Lab, tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_what_is_wrong_is_told_of_all_nodes_and_nothing_is_written(home: Path) -
     assert run.rc != 0 and "Nothing was written" in said
     assert "pi-attic, pi-kitchen: each of them has the address 192.168.1.21" in said
     assert "pi-garage: 'my_pi' is no host name" in said
+    run = ansible_playbook("-i", str(home), "-e", "ansible_user=fedrnn", SDCARD)
+    assert run.rc != 0 and "'fedrnn' is a name of the node's own accounts" in flat(run.text)
     # The other node need not be asked for.
     run = ansible_playbook("-i", str(home), "--limit", "pi-attic", SDCARD)
     assert run.rc != 0 and "pi-attic, pi-kitchen: each of them" in flat(run.text)

@@ -202,6 +202,8 @@ def test_what_else_lies_in_a_nodes_folder_stays(desk: Desk) -> None:
         ({"hostname": "pi_1"}, "no underscore"),
         ({"hostname": "Pi1"}, "is no host name"),
         ({"account": "root"}, "is no account"),
+        ({"account": "fedrnn"}, "is a name of the node's own accounts"),
+        ({"account": "fedrnn-owner"}, "Set ansible_user to another"),
         ({"timezone": "Europe/Bonn"}, "no time zone"),
         ({"locale": "german"}, "no locale"),
         ({"interface": "eth0\nx"}, "card_interface"),

@@ -145,6 +145,12 @@ BRCM = (
 
 CASES = {
     "sudo": [({"root": "sudo: a password is required"}, "a password is required")],
+    "operator": [({"user": "fedrnn"}, "is reached as fedrnn"), ({"user": "fedrnn-x"}, "fedrnn-x")],
+    "foreign-account": [
+        ({"foreign": "account fedrnn\ngroup fedrnn\ngroup fedrnn-job"},
+         "account fedrnn, group fedrnn, group fedrnn-job"),
+        ({"foreign": "account fedrnn\naccount \33[2Jx"}, "names of ours: account fedrnn\n"),
+    ],
     "researcher-key": [
         ({"researchers": bound("a@b.c", B)}, f"-e pysyft_retired_keys={OF_B}"),
         ({"researchers": f"{bound('a@b.c', A)}\n{bound('a@b.c', B)}"}, f"inventory has {OF_A}"),
@@ -284,6 +290,11 @@ def test_a_password_that_ansible_has_makes_root(tmp_path: Path) -> None:
     as_root = f"\n@ root\nyes\n@ researchers\n{bound('a@b.c', B)}\n"
     report = report_on(tmp_path, pi1=node(f"{asks}\n{as_root}"))
     assert found(report) == [("pi1", "researcher-key")]
+
+
+def test_an_account_of_ours_is_no_operator_whatever_it_answers(tmp_path: Path) -> None:
+    refused = node("refused: no verb\n", user="fedrnn")
+    assert found(report_on(tmp_path, pi1=refused)) == [("pi1", "operator")]
 
 
 def test_the_key_that_an_inventory_has_is_known(tmp_path: Path) -> None:

@@ -90,3 +90,30 @@ def test_a_setting_of_sshd_that_nobody_proved_is_told(
         assert f"{folder}/" in probe
         probe = probe.replace(f"{folder}/", f"{tmp_path}/")
     assert probed(tmp_path, probe)["sshd"] == [f"{begin}{file}"]
+
+
+@pytest.mark.parametrize(
+    ("home", "noted", "told"),
+    [
+        ("/home/fedrnn", False, ["account fedrnn", "group fedrnn", "group fedrnn-job"]),
+        ("/var/lib/fedrnn", False, ["account fedrnn", "group fedrnn", "group fedrnn-job"]),
+        ("/home/fedrnn", True, ["account fedrnn"]),
+        ("/var/lib/fedrnn", True, []),
+    ],
+)
+def test_accounts_that_were_there_before_are_told_from_ours(
+    tmp_path: Path, home: str, noted: bool, told: list[str]
+) -> None:
+    getent = tmp_path / "getent"
+    getent.write_text(
+        "#!/bin/sh\ncase $1 in\n"
+        f"passwd) echo fedrnn:x:999:999:Gate:{home}:/bin/sh ;;\n"
+        "group) printf '%s:x:999:\\n' fedrnn fedrnn-job ;;\nesac\n"
+    )
+    getent.chmod(0o755)
+    if noted:
+        (tmp_path / ".before.json").touch()
+    probe = (FILES / "probe.sh").read_text()
+    assert "/opt/fedrnn/.before.json" in probe
+    probe = probe.replace("/opt/fedrnn/.before.json", str(tmp_path / ".before.json"))
+    assert probed(tmp_path, probe)["foreign"] == told

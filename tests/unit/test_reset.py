@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "reset" / "files"))
-from remember import swap_bytes  # noqa: E402
+from remember import main, swap_bytes  # noqa: E402
 from undo import FILES, SSHD, Package, Undo, brought, has_files, is_installed, restored  # noqa: E402
 
 HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\traspberrypi\n"
@@ -224,6 +226,47 @@ def test_without_python3_apt_reset_ends_with_the_remedy(
     undo.before = {"packages": []}
     with pytest.raises(SystemExit, match="python3-apt is not installed, so packages stay"):
         undo.packages()
+
+
+@pytest.mark.parametrize(
+    ("before", "home", "gone"),
+    [
+        (None, "/var/lib/fedrnn", []),
+        ({"passwd": ["fedrnn"], "group": ["fedrnn"]}, "/var/lib/fedrnn", ["fedrnn-job"]),
+        ({"passwd": [], "group": ["fedrnn-job"]}, "/var/lib/fedrnn", ["fedrnn", "fedrnn"]),
+        ({"passwd": [], "group": []}, "/home/fedrnn", ["fedrnn-job"]),
+        ({"passwd": [], "group": []}, "/var/lib/fedrnn", ["fedrnn", "fedrnn-job", "fedrnn"]),
+    ],
+)
+def test_accounts_that_were_there_before_the_roles_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    before: dict[str, list[str]] | None, home: str, gone: list[str],
+) -> None:  # fmt: skip
+    getent = tmp_path / "getent"
+    getent.write_text("#!/bin/sh\ncase $2 in fedrnn|fedrnn-job) echo $2 ;; esac\n")
+    getent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    known = {"fedrnn": SimpleNamespace(pw_dir=home)}
+    monkeypatch.setattr("undo.pwd", SimpleNamespace(getpwnam=known.__getitem__))
+    undo = Undo({"act": False})
+    undo.before = before and {"accounts": before}
+    undo.accounts()
+    said = [line.split()[4] for line in capsys.readouterr().out.splitlines()]
+    assert sorted(said) == sorted(gone)
+
+
+def test_the_note_names_the_accounts_that_a_node_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    getent = tmp_path / "getent"
+    getent.write_text("#!/bin/sh\ncase $*  in *fedrnn-wire) echo $2:x:7: ;; esac\n")
+    getent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("remember.NOTE", tmp_path / "note.json")
+    monkeypatch.setattr("sys.argv", ["remember.py", "/swapfile"])
+    main()
+    note = json.loads((tmp_path / "note.json").read_text())
+    assert note["accounts"] == {"passwd": ["fedrnn-wire"], "group": ["fedrnn-wire"]}
 
 
 @pytest.fixture

@@ -74,6 +74,11 @@ def wrong_with(node: Node) -> Iterator[str]:
         )
     if not ACCOUNT.match(node["account"]) or node["account"] == "root":
         yield f"{node['account']!r} is no account to be made. Set ansible_user, such as pi."
+    elif node["account"].startswith("fedrnn"):
+        yield (
+            f"{node['account']!r} is a name of the node's own accounts, which have no shell. Set"
+            " ansible_user to another, such as pi."
+        )
     zones = zoneinfo.available_timezones()
     if zones and node["timezone"] not in zones:
         yield f"there is no time zone {node['timezone']!r}. It is a name such as Europe/Berlin."

@@ -109,6 +109,10 @@ def account(told: Answers, wanted: Wanted) -> Iterator[Found]:
     """The operator's account: root, home; and the clock, which was asked at the same time."""
     if told.first("root") != "yes":
         yield "sudo", {"said": (told["root"] or ["nothing"])[-1]}
+    ours = re.compile(r"(account|group) fedrnn(-owner|-wire|-job)?")
+    if names := [line for line in told["foreign"] if ours.fullmatch(line)]:
+        plain = " ".join(sorted({line.split()[1] for line in names}))
+        yield "foreign-account", {"names": ", ".join(names), "plain": plain}
     if "usable" not in told["home"]:
         yield "home", {"home": told.first("home")}
     times = [int(seconds) for seconds in told["clock"] if seconds.isdigit()]

@@ -50,6 +50,12 @@ KINDS = {
         "`ssh-copy-id {user}@{address}` brings your key to the node; ansible_user in the inventory"
         " must be the account that you named in the imager",
     ),
+    "operator": Kind(
+        "is reached as {account}, and site.yml gives accounts with such a name no shell: you would"
+        " be locked out",
+        "Make an account with another name, your key and sudo on the node, and set ansible_user to"
+        " it",
+    ),
     "answer": Kind(
         "answered with something other than a shell's reply: {said}",
         "`ssh {user}@{address} true` must print nothing: look at ~/.bashrc and /etc/profile there",
@@ -63,6 +69,12 @@ KINDS = {
         "does not let {user} become root without a password: {said}",
         f"Images since April 2026 ask for one. On the node: {PASSWORDLESS}; or run Ansible with"
         " --ask-become-pass",
+    ),
+    "foreign-account": Kind(
+        "has accounts or groups that site.yml did not make, with the names of ours: {names}",
+        "`ssh {user}@{address} getent passwd {plain}` and `getent group` show them. On the node,"
+        " rename them with `usermod -l NEW OLD` and `groupmod -n NEW OLD`, or remove them with"
+        " `userdel NAME` and `groupdel NAME`",
     ),
     "researcher-key": Kind(
         "knows {sender} by the key {theirs}, and this inventory has {ours}: the controller with"

@@ -19,6 +19,7 @@ elif said=$(sudo -n true 2>&1); then
   said=yes
 fi
 printf '\n@ root\n%s\n' "$said"
+ask user 'id -un'
 ask home 'echo "$HOME"; [ -d "$HOME" ] && [ -w "$HOME" ] && echo usable'
 
 ask release '. /etc/os-release; echo "$ID"; echo "$VERSION_ID"'
@@ -71,7 +72,15 @@ ask accounts 'getent passwd fedrnn fedrnn-owner | cut -d: -f1'
 # Which node this is, as role identity has noted it.
 ask identity 'head -c 64 /opt/fedrnn/.identity'
 # What role reset has noted before anything was changed.
-ask before 'ls /opt/fedrnn/.before.json'
+ask before "$root ls /opt/fedrnn/.before.json"
+# What has our names and is not ours: it was there before that note, or has another home than ours.
+ask foreign "
+  $root test -e /opt/fedrnn/.before.json && noted=yes
+  names='fedrnn fedrnn-owner fedrnn-wire fedrnn-job'
+  getent passwd \$names | while IFS=: read -r name _ _ _ _ home _; do
+    [ \"\$noted \$home\" = 'yes /var/lib/fedrnn' ] || echo \"account \$name\"
+  done
+  [ \"\$noted\" ] || getent group \$names | sed 's/:.*//; s/^/group /'"
 # Who may talk to the gate, with which key: the role writes no other lines.
 ask researchers "$root cat /etc/fedrnn/researchers.keys"
 # Our settings of sshd: those that a new connection has proved (role os), and others.

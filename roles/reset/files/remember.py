@@ -23,6 +23,8 @@ FOLDERS = (
     "/etc/systemd/zram-generator.conf.d", "/etc/tmpfiles.d", "/usr/local/lib/systemd/system",
     "/usr/local/lib/systemd", "/etc/ssh/sshd_config.d", "/etc/apt/apt.conf.d",
 )  # fmt: skip
+# What role pysyft makes: an entry that was there before is not ours.
+ACCOUNTS = ("fedrnn", "fedrnn-owner", "fedrnn-wire", "fedrnn-job")
 UNITS = ("systemd-timesyncd.service", "dphys-swapfile.service", "zramswap.service", "tmp.mount")
 
 
@@ -56,6 +58,10 @@ def main() -> None:
         "enabled": [
             unit for unit in UNITS if printed("systemctl", "is-enabled", unit) == "enabled\n"
         ],
+        "accounts": {
+            kind: [name for name in ACCOUNTS if printed("getent", kind, name)]
+            for kind in ("passwd", "group")
+        },
         "swap_bytes": swap_bytes(sys.argv[1]),
         "there": [
             name

@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ USERS, GROUPS = (
     ("fedrnn", "fedrnn-owner"),
     ("fedrnn-wire", "fedrnn-job", *("fedrnn", "fedrnn-owner")),
 )
+BUSY = 8  # userdel(8): something still runs as the account
 STATE, KEPT = Path("/var/lib/fedrnn"), Path("/var/lib/fedrnn-kept")
 FSTAB, SWAPS = Path("/etc/fstab"), Path("/proc/swaps")
 PERMISSIONS = "syft.pub.yaml"  # what PySyft puts into folders without anything else
@@ -112,11 +114,15 @@ class Undo:
         for link in sorted(Path(SYSTEM).glob("fedrnn-*")):
             if link.is_symlink():
                 self.file(link)
-        with contextlib.suppress(KeyError):
+        if run("getent", "passwd", "fedrnn") and not self.is_theirs("passwd", "fedrnn"):
             self.file(Path(SYSTEM, f"user@{pwd.getpwnam('fedrnn').pw_uid}.service"))
 
     def results(self) -> None:
         """Results of jobs and the owner's log stay, out of the way, unless they are to go."""
+        there = [name for name in USERS if run("getent", "passwd", name)]
+        theirs = [pwd.getpwnam(name) for name in there if self.is_theirs("passwd", name)]
+        if any(account.pw_dir == str(STATE) for account in theirs):
+            return
         if self.asked["purge"]:
             self.tree(KEPT)
         elif STATE.exists():
@@ -154,15 +160,23 @@ class Undo:
             self.do("swap on /dev/zram0 ends", lambda: run("systemctl", "stop", *units))
 
     def accounts(self) -> None:
-        """The accounts and groups of the datasite."""
+        """The accounts and groups of the datasite, of which none was there before."""
         for kind, names, remove in (
-            ("passwd", USERS, ("userdel", "--force")), ("group", GROUPS, ("groupdel",)),
+            ("passwd", USERS, dismiss), ("group", GROUPS, lambda name: must("groupdel", name)),
         ):  # fmt: skip
             for name in names:
-                if run("getent", kind, name):
+                if run("getent", kind, name) and not self.is_theirs(kind, name):
                     # userdel takes a group of the same name along.
                     self.do(f"the {kind} entry of {name} is removed",
-                            lambda name=name, remove=remove: run(*remove, name))  # fmt: skip
+                            lambda name=name, remove=remove: remove(name))  # fmt: skip
+
+    def is_theirs(self, kind: str, name: str) -> bool:
+        """Whether an account was there before, or a group that its account stays in."""
+        if not self.before or name in self.before.get("accounts", {}).get(kind, []):
+            return True
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_dir != str(STATE)
+        return False
 
     def texts(self) -> None:
         """Lines that roles added are gone from the system's files, those they took are back."""
@@ -292,6 +306,21 @@ def restored(name: str, now: str | None, before: str | None, swap: str) -> str |
 def fstab_line(swap: str) -> list[str]:
     """How role swap writes a swap file into fstab."""
     return [swap, "none", "swap", "sw", "0", "0"]
+
+
+def dismiss(name: str) -> None:
+    """Remove an account of ours, with its sessions at the gate. Ends with what userdel says."""
+    uid = pwd.getpwnam(name).pw_uid
+    for _ in range(50):
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if f"\nUid:\t{uid}\t" in (process / "status").read_text(errors="replace"):
+                    os.kill(int(process.name), signal.SIGKILL)
+        if subprocess.run(["userdel", name], capture_output=True, check=False).returncode != BUSY:
+            break
+        time.sleep(0.1)
+    if run("getent", "passwd", name):
+        must("userdel", name)
 
 
 def make(swap: Path, size: int) -> None:
