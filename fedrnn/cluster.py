@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 from fedrnn.datasite.answers import AnswerError
 from fedrnn.datasite.job_code import training_code, training_manifest
-from fedrnn.datasite.layout import FINAL, printable
+from fedrnn.datasite.layout import FINAL
 from fedrnn.datasite.policy import fingerprint
 from fedrnn.datasite.researcher import NodeClient
 from fedrnn.inventory import Inventory, Node
 from fedrnn.member import Member, Say, ended, first_name, held, idle, late
+from fedrnn.printable import printable
 from fedrnn.transport.grid import Loop, NodeGrid
 from fedrnn.transport.link import Link, LinkError, SSHAddress, SSHLink
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from fedrnn.datasite.answers import AnswerError
 from fedrnn.datasite.failure import WITHOUT_A_WORD
-from fedrnn.datasite.layout import DRAINED, FINAL, printable
+from fedrnn.datasite.layout import DRAINED, FINAL
 from fedrnn.datasite.researcher import NodeClient
+from fedrnn.printable import printable
 from fedrnn.transport.attachment import JobEndedError
 from fedrnn.transport.link import Link, LinkError, LocalLink, SSHLink
 
@@ -120,7 +121,7 @@ def owner_command(member: Member) -> str:
 
 def from_here(member: Member, command: str) -> str:
     """Return what runs a command on a node from this machine, in any of its inventories."""
-    return f"ansible{_inventory(member)} {member.name} -a '{command}'"
+    return f"ansible{_inventory(member)} {shlex.quote(member.name)} -a {shlex.quote(command)}"
 
 
 def _inventory(member: Member) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import asyncssh
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from fedrnn.datasite.layout import printable
 from fedrnn.inventory import DEFAULT, Inventory, InventoryError, Node, read_inventory
 from fedrnn.pins import Pins
 from fedrnn.reporting.glance import PROBE, Row, glance, unreachable
@@ -57,9 +57,9 @@ async def ask(inventory: Inventory, node: Node) -> Row:
         return unreachable(node.name, f"it does not answer within {SECONDS:.0f} s")
     except asyncssh.HostKeyNotVerifiable as error:
         wrong = await pins.of_key(node.name)
-        return unreachable(node.name, f"it {wrong}" if wrong else printable(str(error)))
+        return unreachable(node.name, f"it {wrong}" if wrong else str(error))
     except (OSError, ValueError, asyncssh.Error) as error:  # ValueError: a damaged key or pin
-        return unreachable(node.name, printable(str(error) or type(error).__name__))
+        return unreachable(node.name, str(error) or type(error).__name__)
     row = glance(node.name, str(done.stdout)[:MOST_TOLD])
     shown = row.get("identity")
     if shown is not None and (wrong := pins.of_identity(node.name, shown)):
@@ -91,28 +91,29 @@ def table(rows: list[Row], encoding: str) -> Table:
     for row in rows:
         name = fit(row["node"], encoding)
         name.stylize("green" if is_healthy(row) else "red")
-        shown.add_row(name, *(fit(cell, encoding) for cell in _cells(row)))
+        cells = ([fit(line, encoding) for line in cell] for cell in _cells(row))
+        shown.add_row(name, *map(Text("\n").join, cells))
     return shown
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row) -> list[list[str]]:
+    """Return the lines of each cell behind the node's name."""
     if not row["reachable"]:
-        return ["does not answer"]
+        return [["does not answer"]]
     memory, swap, disk, job = row["memory_mb"], row["swap_mb"], row["disk"], row["last_job"]
     errors = row["card_errors"]
-    versions = [row[name] or "-" for name in ("python", "torch", "pysyft")]
     return [
-        "\n".join(filter(None, (row["model"], row["os"], row["kernel"]))) or "-",
-        _age(row["uptime_seconds"]),
-        "-" if row["celsius"] is None else f"{row['celsius']:.0f} °C",
-        row["throttled"] or "-",
-        _of(memory["free"], memory["total"]) if memory else "-",
-        _of(swap["used"], swap["total"]) if swap else "-",
-        f"{disk['free_mb'] / 1024:.1f} of {disk['total_mb'] / 1024:.1f} GB" if disk else "-",
-        "-" if errors is None else f"{errors} errors" if errors else "ok",
-        "\n".join(versions),
-        row["datasite"] or "-",
-        f"{job['job']}: {job['status']}" if job else "-",
+        [row[name] for name in ("model", "os", "kernel") if row[name]] or ["-"],
+        [_age(row["uptime_seconds"])],
+        ["-" if row["celsius"] is None else f"{row['celsius']:.0f} °C"],
+        [row["throttled"] or "-"],
+        [_of(memory["free"], memory["total"]) if memory else "-"],
+        [_of(swap["used"], swap["total"]) if swap else "-"],
+        [f"{disk['free_mb'] / 1024:.1f} of {disk['total_mb'] / 1024:.1f} GB" if disk else "-"],
+        ["-" if errors is None else f"{errors} errors" if errors else "ok"],
+        [row[name] or "-" for name in ("python", "torch", "pysyft")],
+        [row["datasite"] or "-"],
+        [f"{job['job']}: {job['status']}" if job else "-"],
     ]
 
 
@@ -129,22 +130,32 @@ def _age(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
+def _beside() -> Table:
+    """Return a table of two columns: what is folded in the second begins no line of its own."""
+    shown = Table.grid(padding=(0, 1, 0, 0))
+    shown.add_column(overflow="fold")
+    shown.add_column(overflow="fold")
+    return shown
+
+
 def show(console: Console, rows: list[Row]) -> None:
     """Print the table, and below it what is wrong; in a narrow terminal a list."""
     encoding = console.encoding
     if console.width < NARROW:
         for row in rows:
             console.print(fit(row["node"], encoding))
+            listed = _beside()
             for head, cell in zip(HEADS[1:], _cells(row), strict=False):
-                console.print(fit(f"  {head}: {cell.replace(chr(10), ', ')}", encoding))
+                listed.add_row(f"  {head}:", fit(", ".join(cell), encoding))
+            console.print(listed)
     else:
         console.print(table(rows, encoding))
+    told = _beside()
     for row in rows:
         for colour, lines in (("red", row["problems"]), ("yellow", row["notices"])):
             for line in lines:
-                told = fit(f"{row['node']}: {line}", encoding)
-                told.stylize(colour)
-                console.print(told)
+                told.add_row(fit(f"{row['node']}:", encoding), fit(line, encoding), style=colour)
+    console.print(told)
     well = sum(map(is_healthy, rows))
     console.print(f"{well} of {len(rows)} nodes are healthy")
 

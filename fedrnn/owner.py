@@ -20,9 +20,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from fedrnn.datasite.datasite import Datasite
-from fedrnn.datasite.layout import Site, job_key, printable
+from fedrnn.datasite.layout import Site, job_key
 from fedrnn.datasite.policy import FINGERPRINT, PolicyError, allow_list, fingerprint, manifest
 from fedrnn.datasite.review import baseline, shown
+from fedrnn.printable import printable
 
 if TYPE_CHECKING:
     from syft_job import JobInfo
@@ -69,7 +70,7 @@ def _show_log_of(job: JobInfo, log: str) -> None:
     if text := [line for line in lines if line]:
         print(f"=== {log}, its last lines; nobody but you is shown them")
         for line in text[-SHOWN_LOG:]:
-            print("|", printable(line))
+            print("|", printable(line, most=None))
 
 
 def show_log(datasite: Datasite) -> None:

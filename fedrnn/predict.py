@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedrnn.checkout import LATEST
-from fedrnn.datasite.layout import printable
+from fedrnn.printable import printable
 
 SHOWN = 3
 TOGETHER = 256

@@ -35,6 +35,7 @@ from fedrnn.flower_programs import (
     wait_for,
 )
 from fedrnn.plan import Plan
+from fedrnn.printable import printable
 from fedrnn.reporting.progress import Display
 from fedrnn.superlink_door import Papers, door
 from fedrnn.transport.lent import LentGrid
@@ -208,7 +209,7 @@ class SuperLink:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        return "\n  ".join(["", *lines])
+        return "\n  ".join(["", *map(printable, lines)])
 
     def _flwr(self, *words: str) -> dict[str, str]:
         """Run `flwr` and return what it says as JSON."""

@@ -47,16 +47,6 @@ def split_key(key: str) -> tuple[str, str]:
     return sender, job
 
 
-def printable(text: str) -> str:
-    """Return text of others with every character escaped that a terminal would not just show.
-
-    Tabs stay; what moves the cursor, hides text or turns its direction does not.
-    """
-    return "".join(
-        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text
-    )
-
-
 class Site(NamedTuple):
     """The folders of one datasite: of the system, or below one folder for `--local`."""
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from syft_job import JobInfo
 
-from fedrnn.datasite.layout import job_key, printable
+from fedrnn.datasite.layout import job_key
 from fedrnn.datasite.policy import NO_FILE, DecisionLog, fingerprint, manifest
+from fedrnn.printable import printable
 
 GREEN, RED, CYAN, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 COLOURS = {"+": GREEN, "-": RED, "@": CYAN}
@@ -78,7 +79,7 @@ def shown(job: JobInfo, against: Baseline | None, colour: bool) -> Iterator[str]
 def _lines(path: Path) -> list[str]:
     # Cut at newlines alone: splitlines() would take characters that editors show as text.
     text = path.read_bytes().decode(errors="backslashreplace")
-    return [printable(line) for line in text.split("\n")]
+    return [printable(line, most=None) for line in text.split("\n")]
 
 
 def _painted(line: str, colour: bool) -> str:

@@ -14,9 +14,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedrnn.config import RunConfig
-from fedrnn.datasite.layout import printable
 from fedrnn.federation.replies import Names, fault
 from fedrnn.federation.strategies import FederationError
+from fedrnn.printable import printable
 
 PATIENCE_SECONDS = 20.0  # for nodes without which the run cannot go on
 MAX_REASON = 400  # characters that a node may say
@@ -294,4 +294,4 @@ def _complaints(sent: list[Message], silent: dict[str, str]) -> str:
 
 def _told(reason: str) -> str:
     """Return what a node says as a terminal may show it."""
-    return printable(reason[:MAX_REASON])
+    return printable(reason, MAX_REASON)

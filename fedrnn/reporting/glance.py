@@ -14,8 +14,6 @@ from typing import Any
 
 import yaml
 
-from fedrnn.datasite.layout import printable
-
 PREFLIGHT = Path(__file__).parents[2] / "roles" / "preflight"
 sys.path.append(str(PREFLIGHT / "files"))
 import checks  # noqa: E402 - the role's files are no package
@@ -50,7 +48,7 @@ def _wanted() -> Any:
 
 
 def unreachable(name: str, why: str) -> Row:
-    """Return the row of a node that did not answer."""
+    """Return the row of a node that did not answer; like all rows, with its words as they came."""
     return {"node": name, "reachable": False, "problems": [why], "notices": []}
 
 
@@ -96,7 +94,7 @@ def _found(told: Any) -> tuple[list[str], list[str]]:
     for look in (checks.board, checks.disk):
         for kind, values in look(told, _wanted()):
             line = f"it {KINDS[kind].says.format(**values)}"
-            (notices if PAST in line else problems).append(printable(line))
+            (notices if PAST in line else problems).append(line)
     if told.first("datasite_failed") == "failed":
         problems.append("its datasite has failed: `journalctl -u fedrnn-datasite` there says why")
     if told["drained"]:

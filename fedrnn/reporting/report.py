@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from fedrnn.datasite.layout import printable
+from fedrnn.printable import printable
 from fedrnn.reporting import pictures, story
 from fedrnn.reporting.commands import commands
 from fedrnn.reporting.faults import faults
@@ -99,7 +99,7 @@ def render(template: str, **values: Any) -> str:
 def _safe(value: Any) -> Any:
     """Show what turns or hides text as what it is; jinja2 escapes markup afterwards."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return "\n".join(printable(line) for line in value.split("\n"))
+        return "\n".join(printable(line, most=None) for line in value.split("\n"))
     return value
 
 

@@ -17,7 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fedrnn.datasite.layout import printable
+from fedrnn.printable import printable
 
 INK, MUTED, GRID = "#1c2330", "#5a6474", "#dfe4ec"
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = (

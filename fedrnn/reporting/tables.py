@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedrnn.datasite.layout import printable
+from fedrnn.printable import printable
 
 MOST = 20
 """Nodes that a table has rows for: more would push away what stands above it."""
@@ -20,9 +20,8 @@ WIDE = 78
 
 
 def fit(text: str, encoding: str) -> Text:
-    """Return text of others as a terminal of this encoding can show it, and no markup in it."""
-    told = "\n".join(printable(line) for line in text.split("\n"))
-    return Text(told.encode(encoding, "replace").decode(encoding))
+    """Return text of others on one line of a terminal of this encoding, and no markup in it."""
+    return Text(printable(text).encode(encoding, "replace").decode(encoding))
 
 
 def words(name: str) -> str:

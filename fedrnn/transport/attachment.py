@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import asyncssh
 from flwr.app import Message
 
+from fedrnn.printable import printable
 from fedrnn.transport import wire
 from fedrnn.transport.link import Link, LinkError
 
@@ -156,13 +157,13 @@ class Attachment:
                 self._give_up(error)
                 return
             except (LinkError, asyncssh.Error, OSError, TimeoutError) as error:
-                self.error = str(error) or type(error).__name__
+                self.error = printable(error) or type(error).__name__
                 self._give_up(ConnectionError(self.error))
                 if self.is_up and not self._stopped.is_set():
                     self._lost = time.monotonic()
                     self._say(f"{self.link.name}: its worker is out of reach: {self.error}")
             except ValueError as error:  # to ask it again would bring the same
-                self.error = str(error)
+                self.error = printable(error)
                 self.dropped += 1
                 self._give_up(LinkError(f"{self.link.name}: its answer was dropped: {error}"))
             # A worker that does not come must not keep its node busy with logins.

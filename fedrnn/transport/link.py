@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
 
-from fedrnn.datasite.layout import printable
+from fedrnn.printable import printable
 from fedrnn.transport.wire import Reader, Writer
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ MAX_ANSWER = 257 << 20  # the outputs of a job are less
 
 
 class LinkError(Exception):
-    """A node cannot be reached or its gate refuses; the text names the node and the remedy."""
+    """A node cannot be reached or its gate refuses; the text names the node and the remedy.
+
+    It is one line, whatever the node has said.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text, MAX_COMPLAINT))
 
 
 @dataclass(frozen=True)
@@ -169,12 +176,14 @@ class SSHLink:
         at = self.address
         way = f", by way of {at.jump}: does `ssh -J` reach it?" if at.jump else ""
         where = f"{self.name} ({at.host}, port {at.port}{way})"
-        provision = f"ansible-playbook -i '{at.known_hosts.parent}' site.yml"
+        inventory = shlex.quote(str(at.known_hosts.parent))
+        provision = f"ansible-playbook -i {inventory} site.yml"
+        pins = os.fspath(at.known_hosts)
         for file in (at.key, at.known_hosts):
             if not file.is_file():
                 raise LinkError(f"{where}: there is no {file}: run `{provision}` first")
         try:
-            known_hosts = asyncssh.read_known_hosts(os.fspath(at.known_hosts))
+            known_hosts = asyncssh.read_known_hosts(pins)
         except (OSError, ValueError) as error:
             raise LinkError(
                 f"{where}: {at.known_hosts} cannot be read: {error}. Mend or remove what is wrong "
@@ -202,7 +211,7 @@ class SSHLink:
             raise LinkError(
                 f"{where}: its host key is not the one in {at.known_hosts}. Either the node was "
                 "installed anew or something answers in its place: find out which. Only then "
-                f"remove the old key: ssh-keygen -R '{at.known_as}' -f '{at.known_hosts}'"
+                f"remove the old key: {shlex.join(['ssh-keygen', '-R', at.known_as, '-f', pins])}"
             ) from None
         except asyncssh.PermissionDenied:
             raise LinkError(
@@ -214,7 +223,7 @@ class SSHLink:
         except (OSError, asyncssh.Error, TimeoutError) as error:
             raise LinkError(
                 f"{where} does not answer: {error or type(error).__name__}. Is it powered and on "
-                f"the network? `ansible -i '{at.known_hosts.parent}' -m ping {self.name}` tells "
+                f"the network? `ansible -i {inventory} -m ping {shlex.quote(self.name)}` tells "
                 "more; --nodes goes on without it"
             ) from None
 
@@ -281,5 +290,4 @@ class LocalLink:
 
 def _text(output: str | bytes | None) -> str:
     text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
-    lines = [printable(line) for line in text[:MAX_COMPLAINT].strip().splitlines()]
-    return "\n".join(lines) or "the gate ended without a word"
+    return text.strip() or "the gate ended without a word"

@@ -31,8 +31,8 @@ SUITE = "bookworm"
 SHAPES = (
     "site.yml", "ansible.cfg", "requirements.in", "requirements.txt", "playbooks", "roles",
     "library", "callbacks", "inventory/lab", "lab", "fedrnn/__init__.py", "fedrnn/owner.py",
-    "fedrnn/config.py", "fedrnn/datasite", "fedrnn/learning", "fedrnn/federation",
-    "fedrnn/transport", "tests/e2e/labs.py",
+    "fedrnn/printable.py", "fedrnn/config.py", "fedrnn/datasite", "fedrnn/learning",
+    "fedrnn/federation", "fedrnn/transport", "tests/e2e/labs.py",
 )  # fmt: skip
 # The roles before a node gets its owner. They take most of the time.
 COMMON = "os,swap,python,wheelhouse,torch"
