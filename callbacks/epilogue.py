@@ -20,6 +20,9 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+sys.path.append(str(Path(__file__).parents[1]))  # Ansible knows no folder of ours
+from fedrnn.printable import printable
+
 DOCUMENTATION = """
 name: epilogue
 type: aggregate
@@ -41,7 +44,7 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self._took: dict[str, float] = {}
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, tuple[str, str]] = {}
         self._busy: set[str] = set()
         self._role, self._task, self._last_words = "", "", ""
         self._since = self._told = time.monotonic()
@@ -121,8 +124,8 @@ class CallbackModule(CallbackBase):
         hidden = told.get("_ansible_no_log") or result._task.no_log
         said = "" if hidden else told.get("msg") or told.get("stderr") or told.get("stdout")
         text = said if isinstance(said, str) else str(said)
-        name = result._host.get_name()
-        self._failed[name] = f"{result._task.get_name()}\n    {text.strip() or 'it says no more'}"
+        shown = printable(text.strip()) or "it says no more"
+        self._failed[result._host.get_name()] = result._task.get_name(), shown
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Say the roles' times and, last of all, what failed and how to go on."""
@@ -139,9 +142,10 @@ class CallbackModule(CallbackBase):
         }
         if not failed:
             return
-        for name, said in failed.items():
+        for name, (task, said) in failed.items():
             what = "cannot be reached" if stats.dark.get(name) else "failed"
-            self._display.display(f"\n{name} {what}: {said}", color="red")
+            self._display.display(f"\n{name} {what}: {task}", color="red")
+            self._display.display(f"    {said}", color="red")
         # A playbook's own, by ansible.builtin.set_stats: what a node that is gone cannot tell.
         if self._last_words:
             self._display.display(f"\n{self._last_words}")

@@ -120,8 +120,8 @@ def test_an_upgrade_whose_node_fails_at_once_ends_there_likewise(tmp_path):
     )
     assert done.returncode == 2, done.stdout
     assert [line.strip() for line in done.stdout.splitlines()[-6:-4]] == [
-        "pi2 is not upgraded: Its note is written: the disk is full",
-        "pi2 goes on as before.",
+        "pi2 failed: upgrade : Stop at the first node that fails",
+        "pi2 is not upgraded: Its note is written: the disk is full. pi2 goes on as before.",
     ]
     assert done.stdout.splitlines()[-4:] == LAST
 
