@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+# What probe.sh looks for: the paths go into a command, so a node names nothing else.
+STRAY = re.compile(
+    r"(/home/[a-z_][\w-]*/\.local|/root/\.local|/usr/local)/lib/python3[\d.]*/(site|dist)-packages"
+    r"/(syft|torch|torchvision|numpy)",
+    re.ASCII,
+)
 Found = tuple[
     str, dict[str, object]
 ]  # a name of findings.KINDS, and what its texts are filled with
@@ -168,8 +174,8 @@ def python(told: Answers, wanted: Wanted) -> Iterator[Found]:
     """Packages that other Pythons of the node would see in place of ours."""
     if by_apt := [x for x in told["packages"] if x in ("python3-numpy", "python3-torch")]:
         yield "apt-python", {"packages": " ".join(by_apt)}
-    if told["stray"]:
-        yield "stray-python", {"paths": " ".join(told["stray"])}
+    if stray := [path for path in told["stray"] if STRAY.fullmatch(path)]:
+        yield "stray-python", {"paths": " ".join(stray)}
 
 
 def memory(told: Answers, wanted: Wanted) -> Iterator[Found]:

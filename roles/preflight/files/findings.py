@@ -23,21 +23,21 @@ FLASH = (
 )
 PASSWORDLESS = "`echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010_operator`"
 
-SWAP = "`ansible-playbook -i '{inventory}' playbooks/cluster.yml --tags swap`"
+SWAP = "`ansible-playbook -i {inventory} playbooks/cluster.yml --tags swap`"
 
 KINDS = {
     # The way to the node.
     "unreachable": Kind(
         "does not answer over SSH: {said}",
-        "Is it switched on, on the network, and at this address? `ansible -i '{inventory}' -m ping"
+        "Is it switched on, on the network, and at this address? `ansible -i {inventory} -m ping"
         " {node} -vvv` shows what ssh tried. To go on without it:"
         " `--limit 'all:localhost:!{node}'`",
     ),
     "host-key": Kind(
         "has another host key than the one that was pinned, or none is pinned: {said}",
         "Find out why first: a newly flashed card explains it, an unknown reason may be somebody"
-        " between you and the node. If you trust it: `ssh-keygen -R '{known_as}' -f"
-        " '{known_hosts}'`, then pin the new key as docs/your-own-pis.md shows",
+        " between you and the node. If you trust it: `ssh-keygen -R {known_as} -f"
+        " {known_hosts}`, then pin the new key as docs/your-own-pis.md shows",
     ),
     "exchanged": Kind(
         "is not at its address: {other} answers there, as its {what} shows",
@@ -99,8 +99,8 @@ KINDS = {
     ),
     "home": Kind(
         "has no home directory for {user} that it can write to ({home}), where Ansible works",
-        "On the node, as root: `mkhomedir_helper {user}`, or `install -d -o {user} -g {user}"
-        " {home}`",
+        "On the node, as root: `mkhomedir_helper {user}`, or make the folder that `getent passwd"
+        " {user}` names and give it to {user}",
     ),
     # Which node it is: see role identity.
     "identity": Kind(

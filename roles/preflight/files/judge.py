@@ -13,6 +13,7 @@ import difflib
 import json
 import re
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator
 from itertools import combinations
@@ -27,7 +28,9 @@ from questions import QUESTIONS, malformed
 from researchers import unlike
 
 sys.path.append(str(Path(__file__).parents[2] / "identity" / "files"))
+sys.path.append(str(Path(__file__).parents[3]))  # the checkout: this is a program of its own
 import known_nodes
+from fedrnn.printable import printable
 
 Node = dict[str, Any]
 
@@ -168,8 +171,13 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def report(name: str, node: Node, kind: str, details: dict[str, object]) -> dict[str, Any]:
-    """Return one finding in words."""
+    """Return one finding in words, as they came; those of its commands can be typed.
+
+    Whatever a command is filled with is the inventory's, and quoted, or has passed a pattern of
+    checks.py: of a node's own words there is no other.
+    """
     about = {**node, "node": name, **details}
+    words = {key: shlex.quote(value) for key, value in node.items() if isinstance(value, str)}
     text = KINDS[kind]
     return {
         "node": name,
@@ -177,19 +185,22 @@ def report(name: str, node: Node, kind: str, details: dict[str, object]) -> dict
         "finding": kind,
         "stops": text.stops,
         "says": text.says.format_map(about),
-        "remedy": text.remedy.format_map(about),
+        "remedy": text.remedy.format_map({**details, **words, "node": shlex.quote(name)}),
     }
 
 
 def table(findings: list[dict[str, Any]]) -> str:
-    """Return the findings as a table; a remedy has a line of its own, so that it can be copied."""
+    """Return the findings as a table; a remedy has a line of its own, so that it can be copied.
+
+    No word of a node begins a line.
+    """
     nodes = [f"{one['node']} ({one['address']})" for one in findings]
     width = max(map(len, nodes), default=0)
     lines = []
     for node, one in zip(nodes, findings, strict=True):
         level = "STOP" if one["stops"] else "warn"
-        lines.append(f"{level}  {node:{width}}  {one['finding']:15}  {one['says']}")
-        lines.append(f"      -> {one['remedy']}")
+        lines.append(f"{level}  {node:{width}}  {one['finding']:15}  {printable(one['says'])}")
+        lines.append(f"      -> {printable(one['remedy'], most=None)}")
     return "\n".join(lines)
 
 
