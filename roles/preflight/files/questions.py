@@ -21,6 +21,7 @@ MAKERS = "rpi-swap|systemd-zram-generator|dphys-swapfile|zram-tools|/etc/fstab"
 QUESTIONS: dict[str, tuple[str, int]] = {
     "clock": (NUMBER, 2),
     "root": (SHOWN, 30),
+    "user": (NAME, 1),
     "home": (f"{PATH}|usable", 2),
     "release": (NAME, 2),
     "kernel": (NAME, 1),
@@ -53,6 +54,9 @@ QUESTIONS: dict[str, tuple[str, int]] = {
     "identity": (r"[0-9a-f]{32}", 1),
     "accounts": ("fedrnn(-owner)?", 2),
     "before": (PATH, 1),
+    "foreign": ("(account|group) fedrnn(-owner|-wire|-job)?", 8),
+    "researchers": (r"[ -~]{1,4000}", 1_000),
+    "sshd": (rf"({SHA256}|unproved)  {PATH}", 100),
     "tmp_of_owner": (PATH, 1),
     "os_in_force": (SHA256, 1),
     "torch_proved": (SHA256, 1),
