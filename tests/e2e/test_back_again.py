@@ -59,7 +59,11 @@ def root(lab: Lab, node: str, command: str) -> str:
 
 
 # Of somebody who has chosen such a name, and is at work.
-THEIRS = "useradd --create-home fedrnn; systemd-run --quiet --unit theirs --uid fedrnn sleep 900"
+# A system account, for which useradd notes no further ids.
+THEIRS = (
+    "useradd --system --create-home fedrnn;"
+    " systemd-run --quiet --unit theirs --uid fedrnn sleep 900"
+)
 THEIRS_IS_LEFT = "systemctl is-active theirs; systemctl stop theirs; userdel --remove fedrnn"
 
 
@@ -199,7 +203,7 @@ def test_the_same_command_again_upgrades_every_node(site: Lab, older: Path) -> N
 
 def typed(lab: Lab, remedy: str, said: str) -> None:
     """Type the command that a finding names."""
-    (command,) = re.findall(rf"`({remedy} [^`]+)`", flat(said))
+    (command,) = re.findall(rf"`({remedy}[^`]+)`", flat(said))
     subprocess.run(["sh", "-c", command], cwd=lab.root, check=True)
 
 

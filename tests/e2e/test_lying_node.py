@@ -21,6 +21,7 @@ cat /root/lie
 TRUE = {"changed": False, "rc": 0, "stdout": "", "stderr": "", "drift": [], "fresh": False,
         "paths": [], "stat": {"exists": False}}  # fmt: skip
 MARK = "c0ffee" * 8
+FORGED = "all nodes are well"
 
 
 class Liar:
@@ -40,9 +41,8 @@ class Liar:
 
     def says(self, **answers: object) -> None:
         """Let every module of the node answer this."""
-        self.root(
-            f"echo {shlex.quote(json.dumps({**TRUE, **answers}))} > /root/lie; : > /root/asked"
-        )
+        lie = shlex.quote(json.dumps({**TRUE, **answers}))
+        self.root(f"printf %s {lie} > /root/lie; : > /root/asked")
 
     def facts(self) -> dict[str, object]:
         """What would make paths of the controller, were they variables."""
@@ -76,10 +76,6 @@ def liar(lab: Lab, tmp_path: Path) -> Iterator[Liar]:
     node.root("ln -sfn python3.11 /usr/bin/python3; rm -f /root/asked /root/lie")
 
 
-def site(tags: str) -> Run:
-    return ansible_playbook("--limit", f"{LIAR},{OTHER},localhost", "--tags", tags, "site.yml")
-
-
 @pytest.mark.parametrize("tags", ["os_configure,wheelhouse", "wheelhouse,pysyft"])
 def test_facts_of_a_node_lead_nowhere(liar: Liar, tags: str) -> None:
     liar.root("rm -f /opt/fedrnn/.os-in-force")  # role os has something to ask
@@ -87,17 +83,16 @@ def test_facts_of_a_node_lead_nowhere(liar: Liar, tags: str) -> None:
     if "pysyft" in tags:  # the lock is right, so that all else is reached
         names = {name: value for name, value in names.items() if "lock" not in name}
     liar.says(ansible_facts=names)
-    run = site(tags)
-    liar.check(run)
-    assert run.changed.keys() >= {OTHER} and f"{OTHER} failed" not in run.text
+    liar.check(ansible_playbook("--limit", LIAR, "--tags", tags, "playbooks/cluster.yml"))
 
 
 def test_a_result_that_is_none_stops_that_node_alone(liar: Liar) -> None:
     liar.says(drift={"x": 1}, fresh="{{ 1 }}")
-    run = site("wheelhouse")
+    limit = f"{LIAR},{OTHER},localhost"
+    run = ansible_playbook("--limit", limit, "--tags", "wheelhouse", "site.yml")
     liar.check(run)
     assert f"{LIAR} did not compare /opt/fedrnn/venv with its lock" in flat(run.text)
-    assert run.rc == 2 and f"{OTHER} failed" not in run.text
+    assert run.rc == 2 and OTHER in run.changed and f"{OTHER} failed" not in run.text
 
 
 PROBES = {"dpkg": "../../../etc/x", "date": "²", "uname": "$(reboot)", "df": "a b"}
@@ -128,11 +123,12 @@ PLAYBOOKS = {
 @pytest.mark.apart
 @pytest.mark.parametrize("name", PLAYBOOKS)
 def test_the_other_playbooks_believe_no_more(liar: Liar, name: str) -> None:
-    key = f"ssh-rsa AAAA\n{MARK}"
+    key = f"ssh-rsa AAAA\n{FORGED}"
     liar.says(ansible_facts=liar.facts(), stat={"exists": name == "flower"}, public_key=key,
-              ansible_stats={"data": {"last_words": MARK}, "per_host": False})  # fmt: skip
+              ansible_stats={"data": {"last_words": FORGED}, "per_host": False})  # fmt: skip
     run = ansible_playbook("--limit", f"{LIAR},localhost", *PLAYBOOKS[name])
     liar.check(run)
+    assert f"\n{FORGED}\n" not in run.text
     assert not (INVENTORY / f"keys/flower/{LIAR}.pub").exists()
     if name == "flower":
         assert f"What {LIAR} gives as its public key is none" in flat(run.text)

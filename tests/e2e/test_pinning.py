@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,7 @@ inventory_ignore_patterns = ^keys$, ^known_hosts
 [ssh_connection]
 ssh_args = {OPEN}
 """
-# Of a user; {key} is the line of known_hosts for the key that the node has.
+# Of a user; {program} prints the line of known_hosts for the key that the node has.
 SSH_CONFIG = """\
 Host *
   StrictHostKeyChecking no
@@ -58,6 +60,13 @@ def swapped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     pinned = [line.replace(own.split()[2], other) for line in lines]
     pinned.append(own.replace(own.split()[0], "true-pi1"))
     (tmp / "inventory/known_hosts").write_text("\n".join(pinned) + "\n")
+    # Connections of the true inventory stay open for a while; a socket's path must be short.
+    sockets = tempfile.mkdtemp(dir="/tmp")
+    ports = tmp / "inventory/ports.yml"
+    ports.write_text(re.sub("(lab_run_dir: ).*", rf"\1{sockets}", ports.read_text()))
+    # Without apt's way out it is as an inventory of Pis.
+    group = tmp / "inventory/group_vars/lab.yml"
+    group.write_text(re.sub("(?m)^ansible_ssh_extra_args.*", "", group.read_text()))
     (tmp / ".ansible.cfg").write_text(CONFIG)
     for name, text in (
         ("keys", f"echo '{own}'"),
@@ -67,6 +76,7 @@ def swapped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         (tmp / name).chmod(0o755)
     (tmp / "ssh_config").write_text(SSH_CONFIG.format(program=tmp / "keys"))
     yield tmp
+    shutil.rmtree(sockets)
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,9 @@ def judged(tmp_path: Path, **found: dict) -> dict:
         input=json.dumps(question), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.isascii() and done.stdout.isprintable()
-    return json.loads(done.stdout)
+    report = json.loads(done.stdout)
+    json.dumps(report, ensure_ascii=False).encode()  # else Ansible refuses it
+    return report
 
 
 QUESTIONS = (

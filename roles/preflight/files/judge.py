@@ -133,6 +133,8 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
     pins = {folder: known_nodes.read(Path(folder, "known_nodes")) for folder in folders}
     told: dict[str, Answers] = {}
     for name, node in nodes.items():
+        for said in ("answer", "said"):  # Ansible takes no answer of ours with what is no UTF-8
+            node[said] = node[said].encode(errors="backslashreplace").decode()
         try:
             told[name] = Answers.parse(node["answer"])
         except ValueError as error:
