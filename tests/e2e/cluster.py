@@ -117,6 +117,8 @@ class Lab:
         )
 
 
+# A connection that an earlier test left open would not look at the host key or the node again.
+NEW_CONNECTIONS = ("-e", "ansible_control_path=none")
 # Trains until it is ended, and says so from round 20 on.
 ENDLESS = ("--rounds", "4000", "--set", "evaluate_every=20")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import INVENTORY, ROOT, Lab, ansible_playbook, flat
-from test_provision import NEW_CONNECTIONS
+from cluster import INVENTORY, NEW_CONNECTIONS, ROOT, Lab, ansible_playbook, flat
 
 PAIR = ("pi1", "pi2")
 KEPT = "/etc/fedrnn /var/lib/fedrnn /opt/fedrnn/.identity"  # data set, owner, decision log
@@ -51,8 +50,8 @@ def test_exchanged_nodes_are_refused(lab: Lab, exchanged: Path) -> None:
     pins = (exchanged / "known_nodes").read_text()
 
     def play(name: str, *words: str) -> str:
-        run = ansible_playbook("-i", str(exchanged), *words, f"playbooks/{name}.yml",
-                               env=NEW_CONNECTIONS)  # fmt: skip
+        words = ("-i", str(exchanged), *NEW_CONNECTIONS, *words)
+        run = ansible_playbook(*words, f"playbooks/{name}.yml")
         assert run.rc != 0 and set(run.changed.values()) <= {0}, run.tail()
         return run.text
 

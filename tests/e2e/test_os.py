@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from cluster import ROOT, Lab, ansible_playbook, flat, must
+from cluster import NEW_CONNECTIONS, ROOT, Lab, ansible_playbook, flat, must
 
 CLUSTER = "playbooks/cluster.yml"
 HARDENING = "/etc/ssh/sshd_config.d/05-fedrnn-hardening.conf"
@@ -88,11 +88,10 @@ def test_settings_of_another_role_are_taken_back_as_well(lab: Lab) -> None:
     """By the node's timer alone: there is no old connection by which Ansible could do it."""
     source = ROOT / f"roles/pysyft/files/root{OF_PYSYFT}"
     before = source.read_text()
-    alone = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
     source.write_text(f"DenyUsers pi\n{before}")
-    options = ("--limit", "pi3", "--tags", "pysyft", "-e", "os_undo_seconds=15")
+    options = ("--limit", "pi3", "--tags", "pysyft", "-e", "os_undo_seconds=15", *NEW_CONNECTIONS)
     try:
-        run = ansible_playbook(CLUSTER, *options, env=alone)
+        run = ansible_playbook(CLUSTER, *options)
     finally:
         source.write_text(before)
     assert run.rc != 0 and "pi3 did not let pi in with SSH's new settings" in flat(run.text)

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import INVENTORY, ROOT, Lab, ansible_playbook, flat, must
+from cluster import INVENTORY, NEW_CONNECTIONS, ROOT, Lab, ansible_playbook, flat, must
 
 CLUSTER = "playbooks/cluster.yml"
 WHEELS = ROOT / ".cache" / "wheelhouse" / "x86_64-cp311"
-# A connection that an earlier test left open would not look at the host key or the node again.
-NEW_CONNECTIONS = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none"}
 
 
 @pytest.mark.parametrize("playbook", ["site", *(
@@ -35,7 +33,7 @@ def test_a_node_that_is_down_stops_all_before_anything_changes(lab: Lab) -> None
     port = lab.port("pi2")
     lab.podman("stop", "-t", "2", lab.container("pi2"))
     try:
-        run = ansible_playbook(CLUSTER, env=NEW_CONNECTIONS)
+        run = ansible_playbook(*NEW_CONNECTIONS, CLUSTER)
     finally:
         must(ansible_playbook("playbooks/lab_up.yml"))
     assert run.rc != 0
@@ -58,7 +56,7 @@ def test_a_changed_host_key_is_refused_with_its_remedy(lab: Lab, tmp_path: Path)
     assert lines != before.splitlines()
     try:
         pinned.write_text("\n".join(lines) + "\n")
-        run = ansible_playbook(CLUSTER, env=NEW_CONNECTIONS)
+        run = ansible_playbook(*NEW_CONNECTIONS, CLUSTER)
     finally:
         pinned.write_text(before)
     assert run.rc != 0
