@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from fedrnn.checkout import ROOT
@@ -19,13 +20,22 @@ class Pins:
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
         self._nodes = {node.name: node for node in inventory.nodes}
+        self._folder = shlex.quote(str(inventory.folder))
 
-    def of_identity(self, name: str, shown: str) -> str | None:
-        """Say what is wrong with the identity that a node shows, "" for none, and what helps."""
+    def of_identity(self, name: str, shown: str | None) -> str | None:
+        """Say what is wrong with the identity that a node shows, and what helps.
+
+        "" is none; None is that of a node whose gate is older than identities.
+        """
         try:
             pins = known_nodes.read(self.inventory.folder / "known_nodes")
         except known_nodes.PinError as error:
             return f"cannot be told from other nodes: {error}"
+        if shown is None:
+            older = (
+                f"has an older gate: `ansible-playbook -i {self._folder} site.yml` brings this one"
+            )
+            return older if name in pins else None
         for kind, details in identity.mistaken(name, shown, pins, self._nodes):
             if KINDS[kind].stops:
                 return self._words(name, kind, details)
@@ -40,5 +50,5 @@ class Pins:
         return None
 
     def _words(self, name: str, kind: str, details: dict[str, object]) -> str:
-        about = {"node": name, "inventory": self.inventory.folder, **details}
+        about = {"node": name, "inventory": self._folder, **details}
         return f"{KINDS[kind].says}. {KINDS[kind].remedy}".format_map(about)

@@ -200,7 +200,7 @@ class SuperLink:
             try:
                 end, _ = server.accept()
             except TimeoutError:
-                raise FlowerError(f"no ServerApp has come up:\n{self._log.read_text()}") from None
+                raise FlowerError(f"no ServerApp has come up:{self._last_words()}") from None
         self._stack.enter_context(end)
         end.settimeout(None)
         grid = LentGrid(end, self._nodes, self._last_words)
@@ -219,14 +219,14 @@ class SuperLink:
                 timeout=LENT_SECONDS,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            said = self._log.read_text()
             raise FlowerError(
-                f"flwr {words[0]} has no answer in {LENT_SECONDS:.0f} s:\n{said}"
+                f"flwr {words[0]} has no answer in {LENT_SECONDS:.0f} s:{self._last_words()}"
             ) from None
         try:
             told: dict[str, str] = json.loads(done.stdout[done.stdout.index("{") :])
         except ValueError:
             told = {}
         if done.returncode or not told.get("success"):
-            raise FlowerError(f"flwr {' '.join(words[:2])}:\n{done.stdout}{done.stderr}")
+            said = printable(done.stdout + done.stderr)
+            raise FlowerError(f"flwr {' '.join(words[:2])}: {said}")
         return told

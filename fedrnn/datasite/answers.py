@@ -62,9 +62,13 @@ def description(data: bytes, owner: str) -> dict[str, Any]:
     return {field: told.get(field) for field in known}
 
 
-def identity(data: bytes, owner: str) -> str:
-    """Return the identity that a node's description shows, "" for none; raises AnswerError."""
-    return str(_table(data, owner, "description").get("identity", ""))
+def identity(data: bytes, owner: str) -> str | None:
+    """Return the identity that a node's description shows, "" for none, None by an older gate.
+
+    Raises AnswerError.
+    """
+    told = _table(data, owner, "description")
+    return str(told["identity"]) if "identity" in told else None
 
 
 def state(data: bytes, owner: str, job: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Gate(Protocol):
     async def call(self, command: str, data: bytes = b"") -> bytes:
         """Run one verb to its end and return its output."""
 
-    def verify(self, identity: str) -> None:
+    def verify(self, identity: str | None) -> None:
         """Raise LinkError if the node that shows this identity is not the one that is meant."""
 
 

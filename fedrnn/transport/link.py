@@ -62,7 +62,7 @@ class Link(Protocol):
     async def open(self, command: str) -> Stream:
         """Start a verb that streams; raises LinkError."""
 
-    def verify(self, identity: str) -> None:
+    def verify(self, identity: str | None) -> None:
         """Raise LinkError if the node that shows this identity is not the one that is meant."""
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class SSHLink:
             raise LinkError(f"{self.name}: the connection was lost: {error}") from None
         return Stream(process.stdout, process.stdin, process.stderr)
 
-    def verify(self, identity: str) -> None:
+    def verify(self, identity: str | None) -> None:
         """Compare with the identity that is pinned for this node."""
         if self._pins and (wrong := self._pins.of_identity(self.name, identity)):
             raise LinkError(f"{self.name} ({self.address.host}, port {self.address.port}) {wrong}")
@@ -179,6 +179,11 @@ class SSHLink:
         inventory = shlex.quote(str(at.known_hosts.parent))
         provision = f"ansible-playbook -i {inventory} site.yml"
         pins = os.fspath(at.known_hosts)
+        if Path(f"{at.key}.pub").is_file() and not at.key.is_file():
+            raise LinkError(
+                f"{where}: there is no {at.key}, of which the nodes know the public part: copy it"
+                " from the first controller, as docs/your-own-pis.md shows"
+            )
         for file in (at.key, at.known_hosts):
             if not file.is_file():
                 raise LinkError(f"{where}: there is no {file}: run `{provision}` first")
@@ -257,7 +262,7 @@ class LocalLink:
         assert process.stdout and process.stdin and process.stderr
         return Stream(process.stdout, process.stdin, process.stderr)
 
-    def verify(self, identity: str) -> None:
+    def verify(self, identity: str | None) -> None:
         """A folder is the one that it is."""
 
     async def close(self) -> None:

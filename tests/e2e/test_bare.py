@@ -13,7 +13,8 @@ from cluster import CLONE, ROOT, Lab, ansible_playbook, flat, must
 def test_a_bare_node_of_another_clone_is_provisioned(lab: Lab, tmp_path: Path) -> None:
     """Beside this lab. While its .cache is empty, `--check` passes and tells what it would do."""
     clone = tmp_path / "another clone"
-    for name in ("lab", "library", "playbooks", "roles", "fedrnn", "inventory/lab/group_vars"):
+    folders = ("lab", "library", "callbacks", "playbooks", "roles", "fedrnn")
+    for name in (*folders, "inventory/lab/group_vars"):
         shutil.copytree(ROOT / name, clone / name)
     for name in ("ansible.cfg", "site.yml"):
         shutil.copy2(ROOT / name, clone / name)

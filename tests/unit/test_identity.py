@@ -36,7 +36,8 @@ def judged(
         )
         for name, identity in shown.items()
     }  # fmt: skip
-    inventory = (["pi1", "", 22], ["pi2", "", 22], ["pi3", "", 22])
+    inventory = (["pi1", "", 22, ""], ["pi2", "", 22, ""], ["pi_C", "", 22, ""],
+                 ["pi3", "", 22, "three"])  # fmt: skip
     return report_on(folder, inventory, only, **nodes)
 
 
@@ -48,11 +49,11 @@ def judged(
         ({"pi1": A}, "", "identity", "shows no identity"),
         ({"pi1": A}, "not the identity", "malformed", "answer to: identity"),
         ({"pi1": A}, f"{A}\n{B}", "malformed", "answer to: identity"),
-        ({"pi1": A}, C, "identity", "sed -i '/^pi1 /d' '{}/known_nodes'"),
+        ({"pi1": A}, C, "identity", "sed -i '/^pi1 /d' {}/known_nodes"),
         ({"pi1": A, "pi2": B}, B, "exchanged", "not at its address: pi2 answers there, as its id"),
         ({"pi3": C}, C, "exchanged", "ansible_host of pi1 and pi3"),
         ({"pi1": A, "old": B}, B, "identity", "shows another identity"),
-        ({"old": B}, B, "renamed", "sed -i 's/^old /pi1 /' '{}/known_nodes'"),
+        ({"old": B}, B, "renamed", "sed -i 's/^old /pi1 /' {}/known_nodes"),
         ({"pi2": B}, C, "unpinned", "another controller"),
     ],
 )
@@ -77,10 +78,11 @@ def test_a_copied_card_is_told_from_an_exchange(tmp_path: Path, pins: dict[str, 
     assert "exchanged" not in {kind for _, kind in kinds}
 
 
-def test_without_pins_the_host_name_tells(tmp_path: Path) -> None:
-    provisioned = {"installed": "yes", "hostname": "pi2"}
-    report = judged(tmp_path, {}, {"pi1": A}, **provisioned)
-    assert found(report) == [("pi1", "exchanged")] and "its host name shows" in report["table"]
+@pytest.mark.parametrize(("called", "other"), [("pi2", "pi2"), ("pi-c", "pi_C"), ("three", "pi3")])
+def test_without_pins_the_host_name_tells(tmp_path: Path, called: str, other: str) -> None:
+    report = judged(tmp_path, {}, {"pi1": A}, installed="yes", hostname=called)
+    assert found(report) == [("pi1", "exchanged")]
+    assert f"{other} answers there, as its host name shows" in report["table"]
     assert not found(judged(tmp_path, {}, {"pi1": ""}, hostname="pi2"))
 
 
@@ -152,7 +154,7 @@ async def served(folder: Path, port_of: str) -> str:
 def test_another_nodes_host_key_is_recognised(tmp_path: Path) -> None:
     says = asyncio.run(served(tmp_path, "[127.0.0.1]:9"))
     assert "is not at its address: pi2 answers there, as its host key shows" in says
-    assert "ssh-keygen -R" not in says and f"-i '{tmp_path}' playbooks/preflight.yml" in says
+    assert "ssh-keygen -R" not in says and f"-i {tmp_path} playbooks/preflight.yml" in says
 
 
 def test_an_unknown_host_key_is_refused(tmp_path: Path) -> None:

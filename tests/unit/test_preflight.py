@@ -129,7 +129,7 @@ def report_on(tmp_path: Path, inventory: tuple = (), only: bool = False, **nodes
         "locks": str(locks),
     }
     question = {"roles": str(tmp_path), "wanted": wanted, "nodes": nodes, "identity_only": only}
-    return judge({**question, "inventory": inventory or [[name, "", 22] for name in nodes]})
+    return judge({**question, "inventory": inventory or [[name, "", 22, ""] for name in nodes]})
 
 
 def found(report: dict) -> list[tuple[str, str]]:
@@ -223,7 +223,7 @@ CASES = {
         ({"python": "../../../etc/3.11"}, "malformed answer to: python"),
         ({"python": "3.²"}, "malformed answer to: python"),
         ({"packages": "python3-numpy;reboot"}, "malformed answer to: packages"),
-        ({"stray": "/usr/local/lib/$(reboot)"}, "malformed answer to: stray"),
+        ({"boot_file": "/boot/$(reboot)"}, "malformed answer to: boot_file"),
         ({"swap_own": "../../../../tmp/tasks"}, "malformed answer to: swap_own"),
         ({"disk": "/dev/root", "clock": "²\n²"}, "malformed answer to: clock, disk"),
         ({"swaps": f"/swapfile file {'9' * 5000} 0 -2"}, "malformed answer to: swaps"),

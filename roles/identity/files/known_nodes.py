@@ -38,7 +38,11 @@ def parse(text: str, file: Path) -> dict[str, str]:
 
 def read(file: Path) -> dict[str, str]:
     """Return the identity of each pinned node. Raises PinError for a damaged file."""
-    return parse(file.read_text() if file.exists() else "", file)
+    try:
+        text = file.read_text() if file.exists() else ""
+    except (OSError, UnicodeError) as error:
+        raise PinError(f"{file} cannot be read: {error}") from None
+    return parse(text, file)
 
 
 def change(file: Path, lines: list[str]) -> list[str]:

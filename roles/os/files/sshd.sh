@@ -39,6 +39,7 @@ write() {
 
 if [ "$1" = keep ]; then
   systemctl stop fedrnn-ssh-undo.timer 2> /dev/null || :
+  rm -rf $before.kept
   if ! mv -T $before $before.kept; then
     echo 'the proof came late: the node has taken the settings back' >&2
     exit 1

@@ -195,7 +195,7 @@ def memory(told: Answers, wanted: Wanted) -> Iterator[Found]:
 def disk(told: Answers, wanted: Wanted) -> Iterator[Found]:
     """Free space, speed, and signs of a card that dies."""
     least = wanted.disk_provisioned if told["installed"] else wanted.disk
-    free = int(told.first("disk").split()[3]) >> 10 if told["disk"] else least
+    free = int(told.first("disk").split()[-3]) >> 10 if told["disk"] else least
     if free < least:
         yield "disk-full", {"found": free, "wanted": least}
     if told["write"] and (speed := 8.4e3 / max(1, int(told.first("write")))) < wanted.disk_speed:

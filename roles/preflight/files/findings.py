@@ -43,7 +43,7 @@ KINDS = {
         "is not at its address: {other} answers there, as its {what} shows",
         "Correct ansible_host of {node} and {other} in the inventory, or give both their addresses"
         " back in the router. Pin host keys again only as docs/nodes.md shows. To look again:"
-        " `ansible-playbook -i '{inventory}' playbooks/preflight.yml`",
+        " `ansible-playbook -i {inventory} playbooks/preflight.yml`",
     ),
     "ssh-key": Kind(
         "does not let {user} in: {said}",
@@ -79,9 +79,10 @@ KINDS = {
     "researcher-key": Kind(
         "knows {sender} by the key {theirs}, and this inventory has {ours}: the controller with"
         " the other key would be locked out",
-        "Copy the folder keys/ of the first controller to '{inventory}/keys'. Or add a second"
+        "Copy the folder keys/ of the first controller to {inventory}/keys. Or add a second"
         " researcher: `pysyft_researchers: [{{email: second@lab.local, key:"
-        " {inventory}/keys/researcher.pub}}, {{email: {sender}, key: {inventory}/keys/first.pub}}]`"
+        ' "{{{{ inventory_dir }}}}/keys/researcher.pub"}}, {{email: {sender}, key:'
+        ' "{{{{ inventory_dir }}}}/keys/first.pub"}}]`'
         " with the first controller's public key (docs/your-own-pis.md). Or replace the key:"
         " `-e pysyft_retired_keys={theirs}`",
     ),
@@ -106,18 +107,18 @@ KINDS = {
     "identity": Kind(
         "shows {shown} identity, and is not the node that was pinned: its card was flashed anew, or"
         " another machine has its address",
-        "If you have replaced it: `sed -i '/^{node} /d' '{inventory}/known_nodes'`, then"
-        " `ansible-playbook -i '{inventory}' site.yml`. If not, correct its address: docs/nodes.md",
+        "If you have replaced it: `sed -i '/^{node} /d' {inventory}/known_nodes`, then"
+        " `ansible-playbook -i {inventory} site.yml`. If not, correct its address: docs/nodes.md",
     ),
     "renamed": Kind(
         "shows the identity that is pinned for {other}, which the inventory does not have",
-        "If you have renamed {other}: `sed -i 's/^{other} /{node} /' '{inventory}/known_nodes'`. If"
+        "If you have renamed {other}: `sed -i 's/^{other} /{node} /' {inventory}/known_nodes`. If"
         " not, correct its address: docs/nodes.md",
     ),
     "same-identity": Kind(
         "shows the identity of {other}: their cards are copies of each other",
         "On the copy: `sudo rm /opt/fedrnn/.identity`; here, if it is pinned:"
-        " `sed -i '/^{node} /d' '{inventory}/known_nodes'`. Then site.yml gives it one of its own",
+        " `sed -i '/^{node} /d' {inventory}/known_nodes`. Then site.yml gives it one of its own",
     ),
     "unpinned": Kind(
         "shows an identity that is not pinned here: another controller, or another copy of the"

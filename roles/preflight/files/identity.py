@@ -12,12 +12,12 @@ Address = tuple[str, int]  # host, port
 
 
 def mistaken(
-    name: str, shown: str, pins: Mapping[str, str], inventory: Collection[str], hostname: str = ""
+    name: str, shown: str, pins: Mapping[str, str], inventory: Collection[str], called: str = ""
 ) -> Iterator[Found]:
     """Yield what is wrong with the identity that a node shows, "" for none.
 
-    `pins` has the pinned identities by node. `hostname` is what a node calls itself that was
-    provisioned before: its name in the inventory that did so.
+    `pins` has the pinned identities by node. `called` is the node of the inventory whose host name
+    a node has that was provisioned before.
     """
     pin = pins.get(name, "")
     other = next((node for node, identity in pins.items() if identity == shown), "")
@@ -29,8 +29,8 @@ def mistaken(
         yield "identity", {"shown": "another" if shown else "no"}
     elif other:
         yield "renamed", {"other": other}
-    elif hostname != name and hostname in inventory:
-        yield "exchanged", {"other": hostname, "what": "host name"}
+    elif called not in ("", name):
+        yield "exchanged", {"other": called, "what": "host name"}
     elif shown:
         yield "unpinned", {}
 

@@ -88,12 +88,12 @@ def judge_pair(
 
 
 def judge_identity(
-    name: str, told: dict[str, Answers], pins: dict[str, str], inventory: dict[str, Address]
+    name: str, told: dict[str, Answers], pins: dict[str, str], hostnames: dict[str, str]
 ) -> Iterator[Found]:
     """Yield what is wrong with the identity of a node, if judge_pair does not say it."""
     own = told[name]
-    hostname = own.first("hostname") if own["installed"] else ""
-    for kind, details in mistaken(name, own.identity, pins, inventory, hostname):
+    called = hostnames.get(own.first("hostname"), "") if own["installed"] else ""
+    for kind, details in mistaken(name, own.identity, pins, hostnames.values(), called):
         other = told.get(str(details.get("other")))
         if not (own.identity and other and other.identity == own.identity):
             yield kind, details
@@ -128,7 +128,12 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
     wanted = Wanted(**{**question["wanted"], "locks": Path(question["wanted"]["locks"])})
     known = known_variables(Path(question["roles"]))
     nodes: dict[str, Node] = question["nodes"]
-    inventory = {name: (host or name, int(port)) for name, host, port in question["inventory"]}
+    inventory = {name: (host or name, int(port)) for name, host, port, _ in question["inventory"]}
+    # As role os names nodes.
+    hostnames = {
+        called or name.replace("_", "-").lower(): name
+        for name, _, _, called in question["inventory"]
+    }
     folders = {node["inventory"] for node in nodes.values()}
     pins = {folder: known_nodes.read(Path(folder, "known_nodes")) for folder in folders}
     told: dict[str, Answers] = {}
@@ -152,7 +157,7 @@ def judge(question: dict[str, Any]) -> dict[str, Any]:
     told = {name: answers for name, answers in told.items() if not nodes[name]["malformed"]}
     for name in told:
         own = pins[nodes[name]["inventory"]]
-        found += [(name, one) for one in judge_identity(name, told, own, inventory)]
+        found += [(name, one) for one in judge_identity(name, told, own, hostnames)]
     for a, b in combinations(told, 2):
         found += [(b, one) for one in judge_pair(a, nodes[b], told[b], nodes[a], told[a])]
     if question["identity_only"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-SHOWN = r"[^\x00-\x1f\x7f-\x9f]{1,500}"  # text for people
+SHOWN = r"[^\x00-\x1f\x7f-\x9f]{1,2000}"  # text for people
 WORDS = r"[!-~][ -~\t]{0,999}"
 NAME = r"[A-Za-z0-9][\w.@-]{0,63}"
 PATH = r"/[\w./@+-]{0,250}"
@@ -21,8 +21,8 @@ MAKERS = "rpi-swap|systemd-zram-generator|dphys-swapfile|zram-tools|/etc/fstab"
 QUESTIONS: dict[str, tuple[str, int]] = {
     "clock": (NUMBER, 2),
     "root": (SHOWN, 30),
-    "user": (NAME, 1),
-    "home": (f"{PATH}|usable", 2),
+    "user": (SHOWN, 1),
+    "home": (SHOWN, 2),
     "release": (NAME, 2),
     "kernel": (NAME, 1),
     "userland": (NAME, 1),
@@ -32,7 +32,7 @@ QUESTIONS: dict[str, tuple[str, int]] = {
     "model": (SHOWN, 1),
     "features": (WORDS, 1),
     "hostname": (NAME, 1),
-    "cluster_hosts": (r"[0-9a-f][\w.:% \t-]{1,400}", 10_000),
+    "cluster_hosts": (r"[0-9A-Fa-f:][\w.:% \t-]{1,400}", 10_000),
     "timezone": (r"[\w./+-]{1,200}", 1),
     "timesync": (NAME, 1),
     "locale": (NAME, 1),
@@ -49,20 +49,23 @@ QUESTIONS: dict[str, tuple[str, int]] = {
     "swaps": (rf"[!-~]{{1,250}}\s+[a-z]+\s+{NUMBER}\s+{NUMBER}\s+-?{NUMBER}", 32),
     "swap_makers": (MAKERS, 5),
     "swap_own": (MAKERS, 1),
-    "disk": (rf"[!-~]{{1,250}}\s+{NUMBER}\s+{NUMBER}\s+-?{NUMBER}\s+([0-9]{{1,3}}%|-)\s+{PATH}", 1),
-    "mounts": (rf"[!-~]{{1,999}} {PATH} [!-~]{{1,50}} [!-~]{{1,9999}} [0-9] [0-9]", 32),
+    "disk": (rf"{SHOWN} {NUMBER} +{NUMBER} +-?{NUMBER} +([0-9]{{1,3}}%|-) +{PATH}", 1),
+    "mounts": (
+        rf"[^\x00-\x20\x7f-\x9f]{{1,999}} {PATH} [!-~]{{1,50}} [!-~]{{1,9999}} [0-9] [0-9]",
+        32,
+    ),
     "identity": (r"[0-9a-f]{32}", 1),
     "accounts": ("fedrnn(-owner)?", 2),
     "before": (PATH, 1),
     "foreign": ("(account|group) fedrnn(-owner|-wire|-job)?", 8),
-    "researchers": (r"[^\x00-\x1f\x7f-\x9f]{1,4000}", 1_000),
+    "researchers": (r"[^\x00-\x08\x0a-\x1f\x7f-\x9f]{1,4000}", 1_000),
     "sshd": (rf"({SHA256}|unproved)  {PATH}", 100),
     "tmp_of_owner": (PATH, 1),
     "os_in_force": (SHA256, 1),
     "torch_proved": (SHA256, 1),
     "share": (rf"{NAME} {SHA256}", 1),
     "installed": ("yes", 1),
-    "write": (NUMBER, 1),
+    "write": (f"-?{NUMBER}", 1),
     "names": (r"(yes|no) [\w.:-]{1,253}", 100),
     "sites": (r"(yes|no) [\w.:-]{1,253}", 100),
     "kernel_log": (SHOWN, 40),
@@ -71,7 +74,7 @@ QUESTIONS: dict[str, tuple[str, int]] = {
     "wifi": (PATH, 32),
     "rfkill": (WORDS, 32),
     "packages": (PACKAGE, 50_000),
-    "stray": (PATH, 1_000),
+    "stray": (SHOWN, 1_000),
     "apt_locks": (rf"{PATH} {NUMBER}( {SHOWN})?", 16),
     "unconfigured": (PACKAGE, 50_000),
     # Of fedrnn/reporting/nodes.sh.
