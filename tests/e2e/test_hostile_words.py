@@ -38,7 +38,7 @@ cat > /dev/null; cat /run/lies/said; cat /run/lies/words >&2
 """
 TRUTH = f"""
 rm -f /usr/local/bin/uname /etc/ssh/sshd_config.d/91-lies.conf; systemctl reload ssh
-cat description > {DESCRIPTION}; [ ! -e python3 ] || cp -P python3 /usr/bin/
+cat description > {DESCRIPTION}; [ ! -L python3 ] || cp -P python3 /usr/bin/
 cp -P os-release /etc/
 """
 

@@ -71,9 +71,9 @@ DONE = {
 }  # fmt: skip
 EVERY = {"route", "variable"}  # without a default route; a misspelt variable after -e
 EXPECTED = {
-    # Without its /opt, nothing says that the accounts of pi1 are ours.
+    # Without its /opt, nothing says that the accounts of pi1 are ours, or which node it is.
     "pi1": EVERY | {"disk-full", "read-only", "32-bit", "under-voltage", "throttled", "clock",
-                    "foreign-account"},
+                    "foreign-account", "identity"},
     "pi2": EVERY | {"stray-python", "apt-python", "half-configured", "apt-lock", "two-swaps",
                     "researcher-lines"},
     "pi3": EVERY | {"sudo", "same-name", "same-machine", "same-address", "site"},
