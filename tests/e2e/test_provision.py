@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_changed_host_key_is_refused_with_its_remedy(lab: Lab, tmp_path: Path)
         pinned.write_text(before)
     assert run.rc != 0
     assert "pi3 (127.0.0.1" in run.text and "Find out why first" in flat(run.text)
-    assert f"ssh-keygen -R '{name}' -f '{pinned}'" in flat(run.text)
+    assert f"ssh-keygen -R '{name}' -f {shlex.quote(str(pinned))}" in flat(run.text)
 
 
 def test_a_wheel_with_a_flipped_bit_is_named_and_fetched_again(lab: Lab) -> None:
