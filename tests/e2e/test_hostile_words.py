@@ -76,7 +76,7 @@ def test_preflight_shows_what_a_node_answers_as_text(lying, tmp_path: Path) -> N
     report = file.read_text()
     assert report.isascii() and not set(report) & {"\x1b", "\x07"}
     (found,) = json.loads(report)["findings"]
-    assert found["says"] == "sent a malformed answer to: release, kernel"
+    assert found["says"] == "sent a malformed answer to: release, kernel, hostname"
 
 
 def test_a_banner_before_the_login_begins_no_line(lying) -> None:
