@@ -56,7 +56,7 @@ lint: venv ## Style and types
 check: ## Lint, types, units and contracts, without nodes (four minutes)
 	@scripts/test.sh check
 
-test: ## All of check, a browser, nodes, an emulated core (half an hour; YES=1: no question)
+test: ## All of check, a browser, nodes, an emulated core (25 minutes; YES=1: no question)
 	@scripts/test.sh
 
 test-all: ## The longer suites below, one after the other, whatever fails (three hours; YES=1)
@@ -68,7 +68,7 @@ test-python: venv ## Build Python on a node of Debian 11, and all that stands on
 test-mixed: venv ## A cluster of Debian 12 and 13 (four minutes)
 	pytest --verbose -m apart tests/e2e/test_mixed.py
 
-test-reset: venv ## Two nodes upgraded and taken back to what they were; a lying node (seven minutes)
+test-reset: venv ## Two nodes upgraded and taken back to what they were; a lying node (ten minutes)
 	pytest --verbose -m apart tests/e2e/test_back_again.py tests/e2e/test_lying_node.py
 
 test-locks: venv ## Every wheel of every lock for a Pi is on the index, with its hash (700 MB)
