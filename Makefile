@@ -53,7 +53,7 @@ tensorboard: venv ## Look at all runs in TensorBoard, on this machine alone
 lint: venv ## Style and types
 	@scripts/lint.sh
 
-check: ## Lint, types, units and contracts, without nodes (four minutes)
+check: ## Lint, types, units and contracts, without nodes (three minutes)
 	@scripts/test.sh check
 
 test: ## All of check, a browser, nodes, an emulated core (25 minutes; YES=1: no question)
